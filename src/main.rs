@@ -1,0 +1,3 @@
+//! The `switchyard` binary: subcommands and wiring only.
+
+fn main() {}

@@ -1,0 +1,2 @@
+//! eBPF.
+fn main() {}

@@ -1,1 +1,4 @@
-//! See the crate's description in Cargo.toml.
+#![no_std]
+
+pub mod frame;
+pub mod tables;

@@ -1,0 +1,41 @@
+//! The frame as the core sees it.
+
+/// A frame from its Ethernet header on, its VLAN tag apart. Implementations never read or write outside the frame.
+///
+/// `load` and `store` take offsets that are constants after inlining and lie in the first bytes of the frame;
+/// `load_at` and `store_at` take computed offsets and may be slower.
+pub trait Frame {
+    /// Length in bytes from the Ethernet header, the VLAN tag not counted; for a frame with segmentation offload the
+    /// length of the whole.
+    fn len(&self) -> u32;
+    /// Whether the frame has no bytes.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// Bytes of payload of each segment the frame stands for, 0 without segmentation offload.
+    fn gso_size(&self) -> u32;
+    /// The outermost VLAN identifier, 0 for none (or priority tag).
+    fn vlan(&self) -> u16;
+    /// Removes the VLAN tag.
+    #[must_use]
+    fn untag(&mut self) -> bool;
+    /// Adds a VLAN tag.
+    #[must_use]
+    fn tag(&mut self, vlan: u16) -> bool;
+    /// Reads `N` bytes at a constant offset.
+    fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]>;
+    /// Reads `N` bytes at any offset.
+    fn load_at<const N: usize>(&self, offset: u32) -> Option<[u8; N]>;
+    /// Writes at a constant offset.
+    #[must_use]
+    fn store<const N: usize>(&mut self, offset: usize, bytes: [u8; N]) -> bool;
+    /// Removes `count` bytes from the front (the frame then begins with the inner Ethernet header).
+    #[must_use]
+    fn pull<const COUNT: usize>(&mut self) -> bool;
+    /// Puts `bytes` (outer Ethernet to NSH) in front of the frame.
+    #[must_use]
+    fn push<const COUNT: usize>(&mut self, bytes: &[u8; COUNT]) -> bool;
+    /// Sets the length of the frame (answers are shorter or longer than the question).
+    #[must_use]
+    fn resize(&mut self, len: u32) -> bool;
+}

@@ -36,13 +36,19 @@ fn construction(c: &mut Criterion) {
             ("weighted", members(&names, |i| 1 + i as u32 % 100)),
             ("equal", members(&names, |_| 1)),
         ] {
-            group.bench_with_input(BenchmarkId::from_parameter(label), &members, |b, members| {
-                b.iter(|| build(black_box(members), size, KEY).expect("valid members"));
-            });
+            group.bench_with_input(
+                BenchmarkId::from_parameter(label),
+                &members,
+                |b, members| {
+                    b.iter(|| build(black_box(members), size, KEY).expect("valid members"));
+                },
+            );
         }
         group.sample_size(10);
         group.bench_function("published-maglev-hash-0.1.0", |b| {
-            b.iter(|| maglev_hash::MaglevTable::with_capacity(black_box(names.clone()), slots as usize));
+            b.iter(|| {
+                maglev_hash::MaglevTable::with_capacity(black_box(names.clone()), slots as usize)
+            });
         });
         if slots as usize * count * size_of::<usize>() <= PERMUTATIONS_MAX_BYTES {
             group.bench_function("published-hash-rings-1.1.0", |b| {

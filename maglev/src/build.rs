@@ -103,7 +103,11 @@ impl BuiltTable {
 ///
 /// # Errors
 /// A name listed twice, no positive weight, more than [`MAX_MEMBERS`] members, or more members of positive weight than slots.
-pub fn build(members: &[Member<'_>], size: TableSize, key: [u64; 2]) -> Result<BuiltTable, BuildError> {
+pub fn build(
+    members: &[Member<'_>],
+    size: TableSize,
+    key: [u64; 2],
+) -> Result<BuiltTable, BuildError> {
     let order = sorted(members, size)?;
     let serving: Vec<u16> = (0..order.len() as u16)
         .filter(|&i| members[usize::from(order[usize::from(i)])].weight > 0)
@@ -224,7 +228,10 @@ fn fill(walks: &mut [Walk], size: TableSize) -> Vec<u16> {
     while let Some(period) = classes.iter().find(|c| c.left > 0).map(|c| c.period) {
         // Rounds in which nobody has a turn are passed over: only multiples of the heaviest unfinished class's period matter.
         round = round.next_multiple_of(period);
-        for class in classes.iter_mut().take_while(|c| round.is_multiple_of(c.period)) {
+        for class in classes
+            .iter_mut()
+            .take_while(|c| round.is_multiple_of(c.period))
+        {
             if class.left == 0 {
                 continue;
             }
@@ -263,13 +270,14 @@ impl Slots {
     #[inline(always)]
     fn claim(&mut self, walk: &mut Walk) {
         let mut at = walk.position;
+        let (skip, back) = (walk.skip, self.size - walk.skip);
         loop {
             let word = &mut self.taken[(at / 64) as usize];
             let bit = 1u64 << (at % 64);
             let here = at;
-            // Both are below the size, which is below 2^20: no overflow here, and a wrapped difference is never the smaller one.
-            at += walk.skip;
-            at = at.min(at.wrapping_sub(self.size));
+            // (at + skip) modulo the size, one subtraction deep: `at`, not the bitmap, is what the next step waits for.
+            let (wrapped, short) = at.overflowing_sub(back);
+            at = if short { at + skip } else { wrapped };
             if *word & bit == 0 {
                 *word |= bit;
                 self.entries[here as usize] = walk.member;

@@ -25,7 +25,9 @@ pub enum DisruptionError {
         after: u32,
     },
     /// The member list is not the one that the table was built from.
-    #[error("compare tables: the table {which} the change has {table} members, its list has {listed}")]
+    #[error(
+        "compare tables: the table {which} the change has {table} members, its list has {listed}"
+    )]
     NotItsMembers {
         /// `before` or `after`.
         which: &'static str,
@@ -84,7 +86,12 @@ pub fn disruption(before: Side<'_>, after: Side<'_>) -> Result<Report, Disruptio
     check("before", before)?;
     check("after", after)?;
 
-    let mut names: Vec<&[u8]> = before.members.iter().chain(after.members).map(|m| m.name).collect();
+    let mut names: Vec<&[u8]> = before
+        .members
+        .iter()
+        .chain(after.members)
+        .map(|m| m.name)
+        .collect();
     names.sort_unstable();
     names.dedup();
     let mut known: Vec<Known<'_>> = names
@@ -117,7 +124,8 @@ pub fn disruption(before: Side<'_>, after: Side<'_>) -> Result<Report, Disruptio
             kept[old] += 1;
         } else {
             moved_slots += 1;
-            moved_between_survivors += u32::from(known[old].serving_after && known[new].serving_before);
+            moved_between_survivors +=
+                u32::from(known[old].serving_after && known[new].serving_before);
         }
     }
 

@@ -1,1 +1,40 @@
-//! See the crate's description in Cargo.toml.
+//! Network-namespace testbed: hosts, real network functions, load and independent judges.
+//!
+//! A [`Testbed`] owns one *node* namespace, in which a front end runs and in which every
+//! node-side veth end lives, so that parallel testbeds never see each other and the host's own
+//! namespace stays untouched. Around it stand [`Host`]s (clients, servers) and the network
+//! functions of [`nf`], each in a namespace of its own:
+//!
+//! ```text
+//!  Host eth0 --- veth ---+                    +--- veth --- in  NF  out --- veth ---+
+//!                        |  node namespace    |                                     |
+//!  Host eth0 --- veth ---+  (the front end) --+-------------------------------------+
+//! ```
+//!
+//! Everything is removed on drop; what a crashed process left behind is swept by the next
+//! testbed. Whether packets went where they should is judged by [`Recorder`]s inside the
+//! instances' namespaces and by the end points, never by the front end's own counters.
+//!
+//! This crate depends on no other crate of the workspace.
+
+mod error;
+mod host;
+mod link;
+pub mod measure;
+mod namespace;
+pub mod nf;
+pub mod preflight;
+mod process;
+mod recorder;
+mod sys;
+mod testbed;
+pub mod traffic;
+
+pub use error::{Error, Result};
+pub use host::{Host, HostConfig};
+pub use link::{LinkEnd, MacAddr, Offloads, ParseMacError, Route, bridge, veth};
+pub use namespace::Namespace;
+pub use preflight::requirements;
+pub use process::Process;
+pub use recorder::{Count, FiveTuple, Kind, Recorder, Recording, Sighting, Way};
+pub use testbed::{Node, Testbed, Uplink};

@@ -1,0 +1,12 @@
+//! Load from real programs, and UDP with sequence numbers.
+
+mod iperf;
+mod ping;
+mod udp;
+mod web;
+
+pub use iperf::{Iperf, IperfReport, IperfServer};
+pub use ping::{Ping, PingReport, RoundTrip};
+pub use udp::{UdpLoad, UdpReceiver, UdpReport, send_from_ports};
+pub(crate) use web::NGINX_GLOBAL;
+pub use web::{Curl, CurlReport, WebServer};

@@ -1,1 +1,14 @@
-//! See the crate's description in Cargo.toml.
+//! Service graphs and what becomes of them.
+//!
+//! ```text
+//! Desired --check--> Checked --compile--> View (one per graph version)
+//!                       \                  |
+//!                        +---- Image::build+--> Image { Plan, views, tables, routes, ... }
+//! ```
+//!
+//! Pure: no I/O, no clock, no threads. The same input gives the same bytes, whatever the order it was put together in.
+//! What a user declares is in [`model`]; nothing else of this crate accepts it unchecked.
+
+pub mod model;
+mod name;
+mod net;

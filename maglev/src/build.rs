@@ -98,8 +98,9 @@ impl BuiltTable {
 
 /// Builds the table of `members` (in any order) with `size` slots. `key` is the cluster's seed; it decides where members stand.
 ///
-/// The same members, size and key give the same bytes everywhere. Every member of positive weight has at least one slot, and as long
-/// as its fair share is half a slot or more, the integer nearest to that share or, when the shares do not add up, its neighbour.
+/// The same members, size and key give the same bytes everywhere; if all weights are 1, those of the paper's construction. Every
+/// member of positive weight has at least one slot, and as long as its fair share is half a slot or more, the integer nearest to that
+/// share or, when those do not add up to the size, its neighbour.
 ///
 /// # Errors
 /// A name listed twice, no positive weight, more than [`MAX_MEMBERS`] members, or more members of positive weight than slots.

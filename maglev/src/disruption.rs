@@ -75,6 +75,9 @@ struct Known<'a> {
 }
 
 /// Compares two tables slot by slot, members by their names.
+///
+/// # Errors
+/// The sizes differ, or a side's list has not as many members as its table.
 pub fn disruption(before: Side<'_>, after: Side<'_>) -> Result<Report, DisruptionError> {
     let (size_before, size_after) = (before.table.size().get(), after.table.size().get());
     if size_before != size_after {

@@ -80,3 +80,41 @@ fn signpost(odd: u32, weight: u32, index: usize) -> Signpost {
         index,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+
+    /// The definition: slot by slot to the smallest signpost, the first slot of each member before all others.
+    fn slot_by_slot(weights: &[u32], size: u32) -> Vec<u32> {
+        let mut quotas = vec![1u32; weights.len()];
+        for _ in weights.len()..size as usize {
+            let next = (0..weights.len())
+                .min_by_key(|&i| signpost(2 * quotas[i] + 1, weights[i], i))
+                .expect("there are members");
+            quotas[next] += 1;
+        }
+        quotas
+    }
+
+    #[test]
+    fn counts_are_those_of_the_definition() {
+        let mut state = 20_161_024u32;
+        let mut below = |bound: u32| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            crate::slot(state, bound)
+        };
+        for case in 0..500 {
+            let count = 1 + below(30) as usize;
+            let spread = [2, 10, 100, u32::MAX][below(4) as usize];
+            let weights: Vec<u32> = (0..count).map(|_| 1 + below(spread - 1)).collect();
+            let size = count as u32 + below(200);
+            assert_eq!(
+                quotas(&weights, size),
+                slot_by_slot(&weights, size),
+                "case {case}: weights {weights:?} in {size} slots"
+            );
+        }
+    }
+}

@@ -52,6 +52,9 @@ impl TableSize {
     pub const LARGEST: Self = Self(SIZES[SIZES.len() - 1]);
 
     /// The smallest listed size with at least 100 slots for each of `max_members` members (`1..=6553`).
+    ///
+    /// # Errors
+    /// [`SizeError::MaxMembers`] outside that range.
     pub fn for_max_members(max_members: u32) -> Result<Self, SizeError> {
         let largest = Self::LARGEST.max_members();
         if max_members == 0 || max_members > largest {

@@ -166,9 +166,9 @@ fn the_bytes_are_what_they_always_were() {
     assert_eq!(format!("{:#018x}", large.digest()), "0xf4f0ee015419028f");
 }
 
-/// With equal weights the table is the paper's, written here as section 3.4 has it.
+/// With weights of 1 the table is the paper's, written here as section 3.4 has it.
 #[test]
-fn equal_weights_give_the_tables_of_the_paper() {
+fn weights_of_one_give_the_tables_of_the_paper() {
     for (count, slots) in [(1, 101), (3, 101), (40, 4099), (655, 65_537)] {
         let names = names(count);
         let table = build(&members(&names, &vec![1; count]), size(slots), KEY).expect("valid");
@@ -231,8 +231,8 @@ fn another_key_gives_another_table() {
     );
 }
 
-/// At 1.3 slots for a weight of 1, whole slots are coarse; but the error is a rounding, not a bias against the light ones. (Turns by
-/// accumulated weights round the first of these ranges down, to 0.77 of the share for more than one weight.)
+/// With 1.3 slots to a unit of weight, whole slots are coarse: a weight of 1 has one slot, 0.77 of its share. But that is a rounding to
+/// the nearest slot, and no bias against light members.
 #[test]
 fn counts_are_rounded_to_the_nearest_slot_without_bias() {
     let names = names(1000);
@@ -270,7 +270,11 @@ fn few_slots_move_between_survivors() {
     ] {
         let names = names(count);
         let weighted: Vec<u32> = (0..count as u32).map(|i| 1 + i * 37 % 100).collect();
-        for (label, weights) in [("equal", vec![1; count]), ("weighted", weighted)] {
+        for (label, weights) in [
+            ("equal", vec![1; count]),
+            ("equal, 100 each,", vec![100; count]),
+            ("weighted", weighted),
+        ] {
             let all = members(&names, &weights);
             let mut moved = 0;
             for removed in [0, count / 3, count / 2, count - 1] {

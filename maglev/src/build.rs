@@ -5,8 +5,8 @@
 //!
 //! Turns follow the weights. A member of weight `2^c * (1 + f)`, `0 <= f < 1`, is of class `c` and has a turn in every
 //! `2^(C - c)`-th round, where `C` is the heaviest class; in it, it claims one slot, and a second one whenever its accumulated `f`
-//! overflows. So the order of any two members' turns depends on their weights alone, not on who else is there: this is what keeps
-//! survivors' slots where they are. No heap, no division, and every visit claims a slot.
+//! overflows (after everybody's first). So the order of any two members' turns depends on their weights alone, not on who else is there:
+//! this is what keeps survivors' slots where they are. No heap and no division, and nearly every visit claims a slot.
 
 use alloc::{string::String, vec, vec::Vec};
 use core::hash::Hasher;
@@ -98,7 +98,7 @@ impl BuiltTable {
 
 /// Builds the table of `members` (in any order) with `size` slots. `key` is the cluster's seed; it decides where members stand.
 ///
-/// The same members, size and key give the same bytes everywhere; if all weights are 1, those of the paper's construction. Every
+/// The same members, size and key give the same bytes everywhere; if all weights are equal, those of the paper's construction. Every
 /// member of positive weight has at least one slot, and as long as its fair share is half a slot or more, the integer nearest to that
 /// share or, when those do not add up to the size, its neighbour.
 ///
@@ -195,11 +195,11 @@ impl Walk {
         }
     }
 
-    /// How many slots to claim at this visit.
-    fn turns(&mut self) -> u32 {
+    /// Adds up `f` once more; whether it overflowed, so that a second slot is due in this round.
+    fn second_is_due(&mut self) -> bool {
         let (accumulated, overflowed) = self.accumulated.overflowing_add(self.fraction);
         self.accumulated = accumulated;
-        (1 + u32::from(overflowed)).min(self.left)
+        overflowed
     }
 }
 
@@ -236,13 +236,16 @@ fn fill(walks: &mut [Walk], size: TableSize) -> Vec<u16> {
             if class.left == 0 {
                 continue;
             }
+            for walk in class.walks.iter_mut().filter(|walk| walk.left > 0) {
+                slots.claim(walk);
+                class.left -= 1;
+            }
+            // Second slots after everybody's first: equal weights then take strict turns, as in the paper.
             for walk in class.walks.iter_mut() {
-                let turns = walk.turns();
-                for _ in 0..turns {
+                if walk.second_is_due() && walk.left > 0 {
                     slots.claim(walk);
+                    class.left -= 1;
                 }
-                walk.left -= turns;
-                class.left -= turns;
             }
         }
         round += 1;
@@ -283,6 +286,7 @@ impl Slots {
                 *word |= bit;
                 self.entries[here as usize] = walk.member;
                 walk.position = at;
+                walk.left -= 1;
                 return;
             }
         }

@@ -2,7 +2,8 @@
 //! the host.
 
 use xdp_layout::config::Config;
-use xdp_layout::event::Event;
+use crate::frame::Frame;
+use xdp_layout::event::EventKind;
 use xdp_layout::flow::{
     FlowKey, FlowRecord, FragmentKey, FragmentPorts, Neighbour, NeighbourKey, Note, NoteKey,
 };
@@ -14,6 +15,12 @@ use xdp_layout::port::{FrontEnd, Instance, OwnedKey, Port, PortKey, TagKey, Targ
 use xdp_layout::{
     Addr, AttachmentId, Counter, DropReason, GraphId, InstanceId, NodeId, ReplicaSetId, TenantId,
 };
+
+/// One round of a bounded loop whose body the kernel verifies once (`bpf_loop`).
+pub trait Round {
+    /// Runs a round; false ends the loop.
+    fn round(&mut self) -> bool;
+}
 
 /// Everything a new flow's path depends on: one immutable plan at a time, chosen by [`active`](Self::active).
 /// [`crate::recompute`] is a pure function of these.
@@ -48,14 +55,20 @@ pub trait PlanTables {
     fn is_live(&self, instance: InstanceId) -> bool;
     /// The replica set of an instance.
     fn replica_set_of(&self, instance: InstanceId) -> Option<ReplicaSetId>;
+    /// Runs `rounds` until one says stop, at most `max` times.
+    fn repeat<R: Round>(&self, max: u32, rounds: &mut R) {
+        for _ in 0..max {
+            if !rounds.round() {
+                return;
+            }
+        }
+    }
 }
 
 /// A record found in the connection table. It may be recycled under the reader's hands, see [`FlowRecord`].
 pub trait FlowRef {
     /// Copies the record.
     fn load(&self) -> FlowRecord;
-    /// The instance id at `index` of the path, without copying the rest.
-    fn path(&self, index: usize) -> u16;
     /// Writes the time of the last frame.
     fn touch(&self, now: u32);
     /// Replaces the state word if it is still `old`.
@@ -72,6 +85,21 @@ pub enum Inserted {
     Exists,
     /// No room.
     Full,
+}
+
+/// An event without its frame, see [`xdp_layout::event::Event`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Notice {
+    /// What it asks for.
+    pub kind: EventKind,
+    /// The tenant.
+    pub tenant: u32,
+    /// The attachment.
+    pub element: u16,
+    /// Depends on the kind.
+    pub value: u32,
+    /// The address it is about.
+    pub addr: Addr,
 }
 
 /// Which usage counter of a tenant.
@@ -141,6 +169,6 @@ pub trait Tables: PlanTables {
     fn count_drop(&self, reason: DropReason, tenant: u32);
     /// Counts a frame of `bytes` delivered to an instance.
     fn count_instance(&self, instance: InstanceId, bytes: u32);
-    /// Tells the agent; lost (and harmless) when the ring is full.
-    fn emit(&self, event: &Event);
+    /// Tells the agent, with the first bytes of the frame; lost (and harmless) when the ring is full.
+    fn emit<F: Frame>(&self, notice: &Notice, frame: &F);
 }

@@ -6,6 +6,20 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// [`Config::magic`] of a map that an agent has filled ("SWYD").
 pub const MAGIC: u32 = 0x5357_5944;
 
+/// Index into [`Config::idle`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum IdleClass {
+    /// One direction seen.
+    Unanswered = 0,
+    /// TCP, both directions seen.
+    EstablishedTcp = 1,
+    /// Other protocols, both directions seen.
+    EstablishedOther = 2,
+    /// TCP after FINs or RST.
+    Closing = 3,
+}
+
 /// What every program needs besides the plan. Written before any program is attached.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -24,6 +38,8 @@ pub struct Config {
     pub node: u32,
     /// This front end's underlay address; zero without uplinks.
     pub underlay: Addr,
+    /// Ticks without a frame after which a record goes, by [`IdleClass`].
+    pub idle: [u32; 4],
     /// MAC address the front end answers with: the neighbour of every host and routed NF.
     pub mac: [u8; 6],
     /// Must be 0.

@@ -25,10 +25,6 @@ pub enum PortKind {
     Instance = 2,
     /// Towards other front ends.
     Uplink = 3,
-    /// The agent's own port: frames it originates are forwarded by their destination.
-    Agent = 4,
-    /// An interface on which only tagged frames of registered VLANs are ours, registered under VLAN 0: the rest is dropped.
-    Reserved = 5,
 }
 
 impl PortKind {
@@ -39,8 +35,6 @@ impl PortKind {
             1 => Self::Attachment,
             2 => Self::Instance,
             3 => Self::Uplink,
-            4 => Self::Agent,
-            5 => Self::Reserved,
             _ => Self::None,
         }
     }
@@ -72,6 +66,9 @@ impl Side {
     }
 }
 
+/// [`Port::side`] of a one-armed instance.
+pub const EITHER_SIDE: u8 = 2;
+
 /// A port. 20 bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -80,7 +77,7 @@ pub struct Port {
     pub tenant: u32,
     /// [`PortKind`].
     pub kind: u8,
-    /// [`Side`]; meaningless for a one-armed instance.
+    /// [`Side`], or [`EITHER_SIDE`] for a one-armed instance.
     pub side: u8,
     /// [`crate::AttachmentId`] or [`crate::InstanceId`].
     pub id: u16,

@@ -32,7 +32,7 @@ reasons! {
     Malformed = 0, "malformed";
     /// The EtherType is neither IPv4, IPv6 nor ARP.
     UnsupportedEthertype = 1, "unsupported_ethertype";
-    /// The frame carries a VLAN tag that is not registered on this interface, or none where only tagged frames are.
+    /// The frame carries a VLAN tag that is not registered on this interface.
     UnknownVlan = 2, "unknown_vlan";
     /// An IPv6 header carries a v4-mapped address, which must not appear on the wire.
     V4Mapped = 3, "v4_mapped";
@@ -66,8 +66,8 @@ reasons! {
     TupleUnchanged = 17, "tuple_unchanged";
     /// The MAC address of the destination host is not known yet; it is being asked for.
     NeighbourUnknown = 18, "neighbour_unknown";
-    /// Link-local chatter of a network function (router solicitation, multicast listener report, duplicate address detection).
-    NfControl = 19, "nf_control";
+    /// Link-local chatter that ends at the front end (router solicitation, multicast listener report, duplicate address detection).
+    LinkLocal = 19, "link_local";
     /// The datagram is larger than the next hop takes; the sender is told by ICMP.
     TooBig = 20, "too_big";
     /// A pod's own tunnel with segmentation offload cannot be encapsulated again.
@@ -88,10 +88,10 @@ reasons! {
     NshOam = 28, "nsh_oam";
     /// The program was started before its configuration was written.
     NotConfigured = 29, "not_configured";
-    /// The agent's port sent a frame that names no destination.
-    AgentFrame = 30, "agent_frame";
     /// The tenant has no tag at this shared instance.
-    NoTag = 31, "no_tag";
+    NoTag = 30, "no_tag";
+    /// The destination belongs to another tenant: tables are inconsistent, and isolation comes first.
+    WrongTenant = 31, "wrong_tenant";
 }
 
 /// Number of reasons; size of the counter array.

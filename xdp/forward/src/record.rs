@@ -1,0 +1,342 @@
+//! The life of a flow record: found, promoted, closed, replaced, created.
+
+use crate::key;
+use crate::step::Visit;
+use crate::tables::{FlowRef, Inserted, Tables, Usage};
+use crate::verdict::Step;
+use crate::walk::{Path, Pinned, Question, recompute};
+use crate::wire::{protocol, tcp};
+use xdp_layout::flow::{FlowRecord, FlowState, NoteKey, PATH_MAX, record_flags, state_bits};
+use xdp_layout::port::{PortKind, Side, instance_traits};
+use xdp_layout::{AttachmentId, Counter, DropReason, GraphId, InstanceId, Position, ViewId};
+
+/// What the connection table said.
+pub(crate) enum Found {
+    /// The flow's record.
+    Use(FlowRecord),
+    /// None.
+    Create,
+    /// A closing record that this CPU has claimed, because a SYN starts the tuple anew.
+    Restart,
+}
+
+/// A record that gives way to a new one.
+pub(crate) enum Claim {
+    /// Already claimed and no longer counted.
+    Restart,
+    /// An instance of its path is down.
+    Repick(FlowRecord),
+}
+
+/// The tag bits and state of a fresh state word.
+#[inline(always)]
+const fn state_word(tag: u64, state: FlowState, bits: u32) -> u32 {
+    (tag as u32) << 16 | bits | state as u32
+}
+
+/// Looks the flow up and follows its state.
+#[inline(always)]
+pub(crate) fn find<T: Tables>(tables: &T, visit: &Visit) -> Found {
+    let Some(flow) = tables.flow(&visit.key) else {
+        return Found::Create;
+    };
+    let record = flow.load();
+    if record.tag != key::tag(&visit.key, tables.tag_key()) {
+        tables.count(Counter::StaleRecord);
+        return Found::Create;
+    }
+    let state = FlowState::from_word(record.state);
+    if state == FlowState::Dead {
+        return Found::Create;
+    }
+    if !visit.packet.is_error {
+        let flags = visit.packet.tcp_flags;
+        let is_syn = flags & (tcp::SYN | tcp::ACK | tcp::RST | tcp::FIN) == tcp::SYN;
+        if is_syn && state == FlowState::Closing && claim(tables, visit, &flow, record.state) {
+            tables.count(Counter::RecordReused);
+            return Found::Restart;
+        }
+        follow(tables, visit, &flow, &record, state);
+    }
+    if record.last_seen != visit.now {
+        flow.touch(visit.now);
+    }
+    tables.count(Counter::TierRecord);
+    Found::Use(record)
+}
+
+/// Takes a record away from everybody else and out of the tenant's usage. False if another CPU was first.
+#[inline(always)]
+fn claim<T: Tables>(tables: &T, visit: &Visit, flow: &T::Flow, state: u32) -> bool {
+    if !flow.swap_state(state, state & !0xff | FlowState::Dead as u32) {
+        return false;
+    }
+    tables.usage_give(visit.tenant, usage_of(state));
+    true
+}
+
+/// Which budget a state word is counted against.
+#[inline(always)]
+pub(crate) const fn usage_of(state: u32) -> Usage {
+    if state & state_bits::COUNTED_ESTABLISHED != 0 { Usage::Established } else { Usage::Unanswered }
+}
+
+/// Promotes a record on the first answer and closes it on FINs or a RST.
+#[inline(always)]
+fn follow<T: Tables>(tables: &T, visit: &Visit, flow: &T::Flow, record: &FlowRecord, state: FlowState) {
+    let is_forward = visit.is_forward(record);
+    let began_forward = record.flags & record_flags::FROM_CLIENT != 0;
+    let is_answer = state == FlowState::Unanswered && is_forward != began_forward;
+    let closing_flags = visit.packet.tcp_flags & (tcp::FIN | tcp::RST);
+    if !is_answer && closing_flags == 0 {
+        return;
+    }
+    let mut word = record.state;
+    let mut promoted = false;
+    if is_answer {
+        if tables.usage_take(visit.tenant, Usage::Established) {
+            word = word & !0xff | FlowState::Established as u32 | state_bits::COUNTED_ESTABLISHED;
+            promoted = true;
+        } else {
+            tables.count(Counter::BudgetEstablished);
+        }
+    }
+    if closing_flags != 0 {
+        if closing_flags & tcp::FIN != 0 {
+            word |= if is_forward { state_bits::FIN_CLIENT } else { state_bits::FIN_SERVER };
+        }
+        let both = state_bits::FIN_CLIENT | state_bits::FIN_SERVER;
+        if closing_flags & tcp::RST != 0 || word & both == both {
+            word = word & !0xff | FlowState::Closing as u32;
+        }
+    }
+    if word == record.state {
+        return;
+    }
+    // The loser of a race gives back what it took: counters change once per change of state.
+    let swapped = flow.swap_state(record.state, word);
+    if promoted {
+        tables.usage_give(visit.tenant, if swapped { Usage::Unanswered } else { Usage::Established });
+    }
+}
+
+/// Classifies the flow and writes its record, or goes without one when the budget is reached or the table is full.
+#[inline(always)]
+pub(crate) fn create<T: Tables>(tables: &T, visit: &Visit, claimed: Option<Claim>) -> Step<FlowRecord> {
+    let plan = tables.active();
+    let flags = visit.packet.tcp_flags;
+    let is_tcp = visit.key.protocol() == protocol::TCP;
+    let is_midstream = is_tcp && flags & tcp::SYN == 0;
+    let previous = match &claimed {
+        Some(Claim::Repick(previous)) => Some(previous),
+        Some(Claim::Restart) | None => None,
+    };
+    let (question, linked) = ask(tables, visit, previous)?;
+    let mut path = recompute(tables, plan, &question)?;
+    if let Some(previous) = previous {
+        keep_live(tables, previous, &mut path);
+    }
+    let tag = key::tag(&visit.key, tables.tag_key());
+    let began_forward = visit.source_is_a == question.client_is_a;
+    let mut record = FlowRecord {
+        tag,
+        view: path.view,
+        generation: plan.generation() as u32,
+        last_seen: visit.now,
+        state: state_word(tag, FlowState::Unanswered, 0),
+        entry: path.entry,
+        exit: path.exit,
+        path_len: path.len,
+        flags: path.flags,
+        cut_position: path.cut_position,
+        reserved: 0,
+        path: path.instances,
+    };
+    if began_forward {
+        record.flags |= record_flags::FROM_CLIENT;
+    }
+    if is_midstream {
+        record.flags |= record_flags::MIDSTREAM;
+    }
+    if linked {
+        record.flags |= record_flags::LINKED;
+    }
+    if let Some(previous) = previous {
+        return repick(tables, visit, previous, record);
+    }
+    if is_midstream {
+        tables.count(Counter::TcpNoRecord);
+    }
+    // Neither an ICMP error nor a RST begins a flow worth remembering.
+    let is_transient = visit.packet.is_error || flags & tcp::RST != 0;
+    write(tables, visit, record, claimed.is_some(), is_transient)
+}
+
+/// Puts a repicked path in the place of the old one; state and usage stay.
+#[inline(always)]
+fn repick<T: Tables>(tables: &T, visit: &Visit, previous: &FlowRecord, mut record: FlowRecord) -> Step<FlowRecord> {
+    record.state = previous.state;
+    record.flags = record.flags & !record_flags::FROM_CLIENT
+        | previous.flags & (record_flags::FROM_CLIENT | record_flags::MIDSTREAM | record_flags::LINKED)
+        | record_flags::OVERLAY;
+    tables.count(Counter::TierOverlay);
+    if let Some(flow) = tables.flow(&visit.key)
+        && flow.swap_state(previous.state, previous.state & !0xff | FlowState::Dead as u32)
+        && !tables.flow_replace(&visit.key, &record)
+    {
+        tables.usage_give(visit.tenant, usage_of(previous.state));
+    }
+    Ok(record)
+}
+
+/// Keeps every instance of the old path that is still up and still of the stage's replica set.
+#[inline(always)]
+fn keep_live<T: Tables>(tables: &T, previous: &FlowRecord, path: &mut Path) {
+    let mut index = 0;
+    while index < PATH_MAX {
+        let (old, new) = (previous.path[index], path.instances[index]);
+        if let (Some(old), Some(new)) = (InstanceId::new(old), InstanceId::new(new))
+            && tables.is_live(old)
+            && tables.replica_set_of(old) == tables.replica_set_of(new)
+        {
+            path.instances[index] = old.get();
+        }
+        index += 1;
+    }
+}
+
+/// Inserts a record within the tenant's budget.
+#[inline(always)]
+fn write<T: Tables>(
+    tables: &T,
+    visit: &Visit,
+    record: FlowRecord,
+    replaces: bool,
+    is_transient: bool,
+) -> Step<FlowRecord> {
+    let in_budget = !is_transient && tables.usage_take(visit.tenant, Usage::Unanswered);
+    if !in_budget {
+        if !is_transient {
+            tables.count(Counter::BudgetUnanswered);
+        }
+        if replaces {
+            let _gone = tables.flow_delete(&visit.key);
+        }
+        tables.count(Counter::TierStateless);
+        return Ok(record);
+    }
+    let inserted = if replaces && tables.flow_replace(&visit.key, &record) {
+        Inserted::Yes
+    } else {
+        tables.flow_insert(&visit.key, &record)
+    };
+    match inserted {
+        Inserted::Yes => {
+            let overlay = record.flags & record_flags::OVERLAY != 0;
+            tables.count(if overlay { Counter::TierOverlay } else { Counter::TierTable });
+            Ok(record)
+        }
+        Inserted::Exists => {
+            tables.usage_give(visit.tenant, Usage::Unanswered);
+            tables.count(Counter::InsertRace);
+            Ok(winner(tables, visit, record))
+        }
+        Inserted::Full => {
+            tables.usage_give(visit.tenant, Usage::Unanswered);
+            tables.count(Counter::TableFull);
+            tables.count(Counter::TierStateless);
+            Ok(record)
+        }
+    }
+}
+
+/// The record another CPU has just written; ours if it is already gone again.
+#[inline(always)]
+fn winner<T: Tables>(tables: &T, visit: &Visit, ours: FlowRecord) -> FlowRecord {
+    if let Some(flow) = tables.flow(&visit.key) {
+        let theirs = flow.load();
+        if theirs.tag == ours.tag && FlowState::from_word(theirs.state) != FlowState::Dead {
+            return theirs;
+        }
+    }
+    ours
+}
+
+/// What is known of the flow from where its frame arrived; and whether a note links it to an inside flow.
+#[inline(always)]
+fn ask<'a, T: Tables>(tables: &T, visit: &'a Visit, previous: Option<&FlowRecord>) -> Step<(Question<'a>, bool)> {
+    let mut question = Question {
+        key: &visit.key,
+        tenant: visit.tenant,
+        client_is_a: visit.source_is_a,
+        graph: None,
+        entry: None,
+        exit: None,
+        origin: None,
+        pinned: None,
+    };
+    let mut linked = false;
+    match visit.kind {
+        PortKind::Attachment => {
+            question.graph = Some(GraphId::new(visit.port.graph as u16).ok_or(DropReason::NoActiveView)?);
+            if visit.side() == Some(Side::Server) {
+                question.client_is_a = !visit.source_is_a;
+                question.exit = AttachmentId::new(visit.port.id);
+            } else {
+                question.entry = AttachmentId::new(visit.port.id);
+            }
+        }
+        PortKind::Instance => {
+            let id = InstanceId::new(visit.port.id).ok_or(DropReason::NotConfigured)?;
+            let instance = tables.instance(id).ok_or(DropReason::PortDown)?;
+            let key = xdp_layout::plan::OriginKey {
+                tenant: visit.tenant.get(),
+                replica_set: instance.replica_set as u32,
+            };
+            question.graph = Some(tables.origin(key).ok_or(DropReason::NoActiveView)?);
+            if visit.side() == Some(Side::Client) {
+                question.client_is_a = !visit.source_is_a;
+            } else if instance.traits & (instance_traits::CHANGES_TUPLE | instance_traits::ENDS_FLOW) != 0 {
+                question.origin = Some(id);
+                if instance.traits & instance_traits::CHANGES_TUPLE != 0 && previous.is_none() {
+                    question.pinned = inherit(tables, visit, id);
+                    linked = question.pinned.is_some();
+                    tables.count(if linked { Counter::NoteLinked } else { Counter::NoteMissing });
+                }
+            }
+        }
+        PortKind::None | PortKind::Uplink => return Err(DropReason::NotConfigured),
+    }
+    if let Some(previous) = previous {
+        question.client_is_a = previous.flags & record_flags::CLIENT_IS_A != 0;
+        question.entry = previous.entry();
+        question.exit = previous.exit();
+        question.pinned = previous.view().map(|view| Pinned { view, position: None });
+        if previous.flags & record_flags::STARTS_AT_FUNCTION != 0 {
+            question.origin = previous.instance(0);
+        }
+    }
+    Ok((question, linked))
+}
+
+/// The key under which an inside flow leaves its note, from a frame on either side of the NF.
+#[inline(always)]
+pub(crate) fn note_key(visit: &Visit, instance: InstanceId) -> NoteKey {
+    let tuple = &visit.packet.tuple;
+    let is_icmp = tuple.protocol == protocol::ICMP || tuple.protocol == protocol::ICMPV6;
+    NoteKey {
+        fingerprint: visit.packet.fingerprint,
+        kept: tuple.destination,
+        // A NAT may rewrite an echo's identifier.
+        kept_port: if is_icmp { 0 } else { tuple.destination_port },
+        instance: instance.get(),
+        tenant_protocol: visit.key.tenant_protocol,
+    }
+}
+
+/// The view and position of the inside flow this frame came from.
+#[inline(always)]
+fn inherit<T: Tables>(tables: &T, visit: &Visit, instance: InstanceId) -> Option<Pinned> {
+    let note = tables.note(&note_key(visit, instance))?;
+    Some(Pinned { view: ViewId::new(note.view)?, position: Position::new(note.position as u8) })
+}

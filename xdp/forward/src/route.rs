@@ -1,0 +1,223 @@
+//! The next element of a path, and delivery to it.
+
+use crate::frame::Frame;
+use crate::record::note_key;
+use crate::step::Visit;
+use crate::tables::{Notice, Tables};
+use crate::verdict::{Delivery, Step, Verdict};
+use crate::wire::ETHERNET;
+use xdp_layout::event::EventKind;
+use xdp_layout::flow::{FlowRecord, FlowState, NeighbourKey, Note, PATH_MAX, record_flags};
+use xdp_layout::port::{PortKind, Side, TagKey, Target, instance_traits, target_flags};
+use xdp_layout::{AttachmentId, DropReason, InstanceId};
+
+/// Element number of an attachment in [`Delivery::element`].
+const ATTACHMENT_ELEMENT: u32 = 65_536;
+
+/// Where a frame goes next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Next {
+    /// To an instance, by the port of this side.
+    Instance(InstanceId, Side),
+    /// Out of the graph.
+    Attachment(AttachmentId),
+}
+
+/// The neighbour of the element at which the frame arrived, in the frame's direction.
+#[inline(always)]
+pub(crate) fn next(visit: &Visit, record: &FlowRecord) -> Step<Next> {
+    let is_forward = visit.is_forward(record);
+    let side = visit.side();
+    let len = record.path_len as usize;
+    let index = match visit.kind {
+        PortKind::Attachment => {
+            if is_forward != (side == Some(Side::Client)) {
+                return Err(DropReason::WrongAttachment);
+            }
+            let barred = if is_forward { record_flags::STARTS_AT_FUNCTION } else { record_flags::ENDS_AT_FUNCTION };
+            if record.flags & barred != 0 {
+                return Err(DropReason::WrongAttachment);
+            }
+            if is_forward { 0 } else { len.wrapping_sub(1) }
+        }
+        PortKind::Instance => {
+            if let Some(side) = side
+                && is_forward != (side == Side::Server)
+            {
+                return Err(DropReason::WrongSide);
+            }
+            let here = find(record, visit.port.id).ok_or(DropReason::NotInPath)?;
+            if is_forward { here + 1 } else { here.wrapping_sub(1) }
+        }
+        PortKind::None | PortKind::Uplink => return Err(DropReason::NotConfigured),
+    };
+    if index < len && index < PATH_MAX {
+        let instance = InstanceId::new(record.path[index & (PATH_MAX - 1)]).ok_or(DropReason::PortDown)?;
+        return Ok(Next::Instance(instance, if is_forward { Side::Client } else { Side::Server }));
+    }
+    let attachment = if is_forward { record.exit() } else { record.entry() };
+    attachment.map(Next::Attachment).ok_or(DropReason::TupleUnchanged)
+}
+
+/// The index of an instance in a path; it occurs at most once.
+#[inline(always)]
+fn find(record: &FlowRecord, instance: u16) -> Option<usize> {
+    let mut index = 0;
+    while index < PATH_MAX {
+        if index >= record.path_len as usize {
+            return None;
+        }
+        if record.path[index] == instance {
+            return Some(index);
+        }
+        index += 1;
+    }
+    None
+}
+
+/// Makes the frame ready for its next element.
+#[inline(always)]
+pub(crate) fn deliver<F: Frame, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    visit: &Visit,
+    record: &FlowRecord,
+    next: Next,
+) -> Step<Verdict> {
+    let (target, vlan, element) = match next {
+        Next::Instance(id, side) => {
+            let (target, vlan) = to_instance(frame, tables, visit, record, id, side)?;
+            (target, vlan, id.get() as u32)
+        }
+        Next::Attachment(id) => {
+            let target = to_attachment(frame, tables, visit, record, id)?;
+            (target, target.vlan, id.get() as u32 + ATTACHMENT_ELEMENT)
+        }
+    };
+    if vlan != 0 && !frame.tag(vlan) {
+        return Err(DropReason::FrameEdit);
+    }
+    let direction = !visit.is_forward(record) as u32;
+    Ok(Verdict::Deliver(Delivery {
+        ifindex: target.ifindex,
+        flags: target.flags,
+        vlan,
+        tenant: visit.tenant.get(),
+        spi: record.view << 1 | direction,
+        element,
+    }))
+}
+
+#[inline(always)]
+fn to_instance<F: Frame, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    visit: &Visit,
+    record: &FlowRecord,
+    id: InstanceId,
+    side: Side,
+) -> Step<(Target, u16)> {
+    let instance = tables.instance(id).ok_or(DropReason::PortDown)?;
+    let (target, mac) = match side {
+        Side::Client => (instance.ports[0], instance.macs[0]),
+        Side::Server => (instance.ports[1], instance.macs[1]),
+    };
+    admit(frame, tables, visit, record, &target)?;
+    let vlan = if instance.traits & instance_traits::TAGGED != 0 {
+        let key = TagKey { tenant: visit.tenant.get(), instance: id.get() as u32 };
+        tables.tag(key).ok_or(DropReason::NoTag)?
+    } else {
+        target.vlan
+    };
+    if instance.traits & instance_traits::ROUTED != 0 && !rewrite_macs(frame, mac, tables.mac()) {
+        return Err(DropReason::FrameEdit);
+    }
+    let leaves_note = instance.traits & instance_traits::CHANGES_TUPLE != 0
+        && side as u8 == Side::Client as u8
+        && FlowState::from_word(record.state) == FlowState::Unanswered;
+    if leaves_note && !visit.packet.is_error {
+        let note = Note { key: visit.key, view: record.view, position: record.cut_position as u32 };
+        tables.note_put(&note_key(visit, id), &note);
+    }
+    tables.count_instance(id, frame.len());
+    Ok((target, vlan))
+}
+
+#[inline(always)]
+fn to_attachment<F: Frame, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    visit: &Visit,
+    record: &FlowRecord,
+    id: AttachmentId,
+) -> Step<Target> {
+    let target = tables.attachment(id).ok_or(DropReason::PortDown)?;
+    admit(frame, tables, visit, record, &target)?;
+    let destination: [u8; 6] = frame.load(0).ok_or(DropReason::Malformed)?;
+    let mac = tables.mac();
+    // A frame for the front end's own address came by a routed element: it needs the host's address. Others keep theirs.
+    if destination == mac {
+        let key = NeighbourKey { addr: visit.packet.destination, attachment: id.get(), reserved: 0 };
+        let Some(neighbour) = tables.neighbour(&key) else {
+            let notice = Notice {
+                kind: EventKind::NeighbourWanted,
+                tenant: visit.tenant.get(),
+                element: id.get(),
+                value: 0,
+                addr: key.addr,
+            };
+            tables.emit(&notice, frame);
+            return Err(DropReason::NeighbourUnknown);
+        };
+        if !rewrite_macs(frame, neighbour.mac, mac) {
+            return Err(DropReason::FrameEdit);
+        }
+    }
+    Ok(target)
+}
+
+/// Checks that a destination may have the frame: tenant, presence, size.
+#[inline(always)]
+fn admit<F: Frame, T: Tables>(
+    frame: &F,
+    tables: &T,
+    visit: &Visit,
+    record: &FlowRecord,
+    target: &Target,
+) -> Step<()> {
+    if target.tenant != 0 && target.tenant != visit.tenant.get() {
+        return Err(DropReason::WrongTenant);
+    }
+    let wanted = target_flags::EXISTS | target_flags::UP;
+    if target.flags & wanted != wanted {
+        return Err(DropReason::PortDown);
+    }
+    let segment = frame.gso_size();
+    let size = if segment == 0 {
+        visit.packet.length
+    } else {
+        // The largest segment: headers up to the transport header, the shortest TCP header, payload.
+        visit.packet.transport - ETHERNET as u32 + 20 + segment
+    };
+    if size > target.mtu as u32 {
+        let element = if visit.is_forward(record) { record.entry } else { record.exit };
+        let notice = Notice {
+            kind: EventKind::TooBig,
+            tenant: visit.tenant.get(),
+            element,
+            value: target.mtu as u32,
+            addr: visit.packet.tuple.source,
+        };
+        tables.emit(&notice, frame);
+        return Err(DropReason::TooBig);
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn rewrite_macs<F: Frame>(frame: &mut F, destination: [u8; 6], source: [u8; 6]) -> bool {
+    let mut macs = [0; 12];
+    macs[..6].copy_from_slice(&destination);
+    macs[6..].copy_from_slice(&source);
+    frame.store(0, macs)
+}

@@ -1,0 +1,47 @@
+//! Expiry of idle records. The agent proposes keys; the decision is taken here, beside the packets, so that a record that
+//! has just seen a frame stays.
+
+use crate::key;
+use crate::record::usage_of;
+use crate::tables::{FlowRef, Tables};
+use crate::wire::protocol;
+use xdp_layout::config::IdleClass;
+use xdp_layout::flow::{FlowKey, FlowState};
+
+/// Which idle limit a record falls under.
+#[inline(always)]
+pub const fn idle_class(key: &FlowKey, state: u32) -> IdleClass {
+    match FlowState::from_word(state) {
+        FlowState::Unanswered => IdleClass::Unanswered,
+        FlowState::Established if key.protocol() == protocol::TCP => IdleClass::EstablishedTcp,
+        FlowState::Established => IdleClass::EstablishedOther,
+        FlowState::Closing | FlowState::Dead => IdleClass::Closing,
+    }
+}
+
+/// Deletes the record of `key` if it was idle for its class's limit, or at once if `force`. True if this call deleted it.
+#[inline(always)]
+pub fn expire<T: Tables>(tables: &T, key: &FlowKey, now: u32, force: bool) -> bool {
+    let (Some(config), Some(tenant), Some(flow)) = (tables.config(), key.tenant(), tables.flow(key)) else {
+        return false;
+    };
+    let record = flow.load();
+    if record.tag != key::tag(key, tables.tag_key()) || FlowState::from_word(record.state) == FlowState::Dead {
+        return false;
+    }
+    let limit = match idle_class(key, record.state) {
+        IdleClass::Unanswered => config.idle[0],
+        IdleClass::EstablishedTcp => config.idle[1],
+        IdleClass::EstablishedOther => config.idle[2],
+        IdleClass::Closing => config.idle[3],
+    };
+    if !force && now.wrapping_sub(record.last_seen) < limit {
+        return false;
+    }
+    if !flow.swap_state(record.state, record.state & !0xff | FlowState::Dead as u32) {
+        return false;
+    }
+    let deleted = tables.flow_delete(key);
+    tables.usage_give(tenant, usage_of(record.state));
+    deleted
+}

@@ -1,0 +1,346 @@
+//! `recompute`: a flow's path under a plan, as a pure function of the plan and the key.
+//!
+//! Branches match key fields and attachments only, so the first frame of either direction, at any front end, gives the
+//! same path. All instances up to the next tuple-changing network function are picked at once.
+
+use crate::key::flow_hash;
+use crate::tables::{PlanTables, Round};
+use crate::verdict::Step;
+use xdp_layout::flow::{FlowKey, PATH_MAX, record_flags};
+use xdp_layout::plan::{
+    ActiveWord, Edge, NodeKey, OriginKey, OutsideKey, RouteKey, TARGET_EXIT, TableWord, View, ViewKey, WALK_MAX,
+    node_flags,
+};
+use xdp_layout::port::Side;
+use xdp_layout::{Addr, AttachmentId, DropReason, GraphId, InstanceId, Position, ReplicaSetId, TenantId, ViewId};
+
+/// What is known of a flow whose path is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// The flow.
+    pub key: &'a FlowKey,
+    /// Its tenant.
+    pub tenant: TenantId,
+    /// Whether the client's end is the key's `a`.
+    pub client_is_a: bool,
+    /// The graph, where the port of arrival tells it.
+    pub graph: Option<GraphId>,
+    /// Client attachment the frame arrived at; else found by route.
+    pub entry: Option<AttachmentId>,
+    /// Server attachment the frame arrived at; else found by route.
+    pub exit: Option<AttachmentId>,
+    /// The instance that made this tuple, where the port of arrival tells it; else found by outside block.
+    pub origin: Option<InstanceId>,
+    /// View and position to continue from, inherited from the inside flow, or the view a record is pinned to.
+    pub pinned: Option<Pinned>,
+}
+
+/// A view that is given rather than chosen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Pinned {
+    /// The view.
+    pub view: ViewId,
+    /// Position of the tuple-changing node to continue from.
+    pub position: Option<Position>,
+}
+
+/// The answer: what a flow record is made of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Path {
+    /// The view.
+    pub view: u32,
+    /// Client attachment, 0 if the path starts at an instance.
+    pub entry: u16,
+    /// Server attachment, 0 if the path ends at a tuple-changing instance.
+    pub exit: u16,
+    /// [`record_flags`]: where it starts and ends, overlay.
+    pub flags: u8,
+    /// Elements used in `instances`.
+    pub len: u8,
+    /// Position of the tuple-changing node at its end, else 0.
+    pub cut_position: u8,
+    /// Instances in client-to-server order.
+    pub instances: [u16; PATH_MAX],
+}
+
+impl Question<'_> {
+    #[inline(always)]
+    fn client(&self) -> (Addr, u16) {
+        if self.client_is_a { (self.key.a, self.key.a_port) } else { (self.key.b, self.key.b_port) }
+    }
+
+    #[inline(always)]
+    fn server(&self) -> (Addr, u16) {
+        if self.client_is_a { (self.key.b, self.key.b_port) } else { (self.key.a, self.key.a_port) }
+    }
+}
+
+/// The path of a flow under the plan `plan`.
+///
+/// # Errors
+/// The reason for which every frame of such a flow is dropped.
+#[inline(always)]
+pub fn recompute<T: PlanTables>(tables: &T, plan: ActiveWord, question: &Question<'_>) -> Step<Path> {
+    let (client, client_port) = question.client();
+    let (server, server_port) = question.server();
+    let origin = match (question.origin, question.entry) {
+        (Some(origin), _) => Some(origin),
+        // A host behind a client attachment that uses an outside address is still a client.
+        (None, Some(_)) => None,
+        (None, None) => outside_owner(tables, question.tenant, client, client_port),
+    };
+    let origin_set = match origin {
+        Some(origin) => Some(tables.replica_set_of(origin).ok_or(DropReason::PortDown)?),
+        None => None,
+    };
+    let graph = match (question.graph, origin_set) {
+        (Some(graph), _) => graph,
+        (None, Some(set)) => {
+            let key = OriginKey { tenant: question.tenant.get(), replica_set: set.get() as u32 };
+            tables.origin(key).ok_or(DropReason::NoActiveView)?
+        }
+        (None, None) => return Err(DropReason::NoActiveView),
+    };
+    let hash = flow_hash(question.key, tables.flow_hash_key());
+    let (slot, view) = choose_view(tables, plan, question, graph, hash)?;
+
+    let exit = match question.exit {
+        Some(exit) => Some(exit),
+        None => route(tables, graph, Side::Server, server),
+    };
+    let mut walk = Walk {
+        tables,
+        plan,
+        hash,
+        edge: view.first_edge,
+        client_attachment: 0,
+        server_attachment: exit.map_or(0, AttachmentId::get),
+        client,
+        server,
+        client_port,
+        server_port,
+        protocol: question.key.protocol(),
+        outcome: Err(DropReason::WalkLimit),
+        path: Path {
+            view: view.view,
+            entry: 0,
+            exit: 0,
+            flags: if question.client_is_a { record_flags::CLIENT_IS_A } else { 0 },
+            len: 0,
+            cut_position: 0,
+            instances: [0; PATH_MAX],
+        },
+    };
+    if let (Some(origin), Some(set)) = (origin, origin_set) {
+        let position_or_set = match question.pinned.and_then(|p| p.position) {
+            Some(position) => (position.get() as u32) << 16,
+            None => set.get() as u32,
+        };
+        let node = tables.node_of(NodeKey { view_slot: slot, position_or_set }).ok_or(DropReason::NotInPath)?;
+        walk.edge = tables.node(node).ok_or(DropReason::NotInPath)?.first_edge;
+        walk.path.instances[0] = origin.get();
+        walk.path.len = 1;
+        walk.path.flags |= record_flags::STARTS_AT_FUNCTION;
+    } else {
+        let entry = match question.entry {
+            Some(entry) => entry,
+            None => route(tables, graph, Side::Client, client).ok_or(DropReason::NoRoute)?,
+        };
+        walk.client_attachment = entry.get();
+        walk.path.entry = entry.get();
+    }
+    tables.repeat(WALK_MAX, &mut walk);
+    walk.outcome?;
+    let mut path = walk.path;
+    if path.flags & record_flags::ENDS_AT_FUNCTION == 0 {
+        path.exit = exit.ok_or(DropReason::NoRoute)?.get();
+    }
+    Ok(path)
+}
+
+/// The active view: the canary for its share of the flows, by the flow's own hash; so raising the share keeps the first cohort.
+#[inline(always)]
+fn choose_view<T: PlanTables>(
+    tables: &T,
+    plan: ActiveWord,
+    question: &Question<'_>,
+    graph: GraphId,
+    hash: u64,
+) -> Step<(u32, View)> {
+    if let Some(pinned) = question.pinned {
+        let key = ViewKey { tenant: question.tenant.get(), view: pinned.view.get() };
+        if let Some(slot) = tables.view_slot(key)
+            && let Some(view) = tables.view(slot)
+            && view.view == key.view
+            && view.tenant == key.tenant
+        {
+            return Ok((slot, view));
+        }
+    }
+    let word = tables.graph(plan, graph);
+    let slot = if cohort(hash, graph) < word.canary_share() && word.canary() != 0 { word.canary() } else { word.stable() };
+    if slot == 0 {
+        return Err(DropReason::NoActiveView);
+    }
+    let view = tables.view(slot).ok_or(DropReason::NoActiveView)?;
+    // Isolation does not rest on the tables alone: a view of another tenant is never walked.
+    if view.tenant != question.tenant.get() {
+        return Err(DropReason::WrongTenant);
+    }
+    Ok((slot, view))
+}
+
+/// A flow's place in 0..65536, uncorrelated with its slots in any table.
+#[inline(always)]
+pub const fn cohort(hash: u64, graph: GraphId) -> u32 {
+    maglev::mix(hash, 0xc0_0000 + graph.get() as u32, 0) >> 16
+}
+
+#[inline(always)]
+fn route<T: PlanTables>(tables: &T, graph: GraphId, side: Side, addr: Addr) -> Option<AttachmentId> {
+    tables.route(RouteKey { graph: graph.get().to_be_bytes(), side: side as u8, reserved: 0, addr })
+}
+
+/// The instance that owns an outside address and port.
+#[inline(always)]
+fn outside_owner<T: PlanTables>(tables: &T, tenant: TenantId, addr: Addr, port: u16) -> Option<InstanceId> {
+    let owners = tables.outside(OutsideKey { tenant: tenant.get().to_be_bytes(), addr })?;
+    let mut owner = 0;
+    for range in &owners.ranges {
+        if range.instance != 0 && range.low <= port && port <= range.high {
+            owner = range.instance;
+        }
+    }
+    InstanceId::new(owner)
+}
+
+/// The state of a walk: compares one edge a round.
+struct Walk<'a, T> {
+    tables: &'a T,
+    plan: ActiveWord,
+    hash: u64,
+    edge: u32,
+    client_attachment: u16,
+    server_attachment: u16,
+    client: Addr,
+    server: Addr,
+    client_port: u16,
+    server_port: u16,
+    protocol: u8,
+    outcome: Step<()>,
+    path: Path,
+}
+
+impl<T: PlanTables> Round for Walk<'_, T> {
+    #[inline(always)]
+    fn round(&mut self) -> bool {
+        match self.compare() {
+            Ok(true) => true,
+            Ok(false) => {
+                self.outcome = Ok(());
+                false
+            }
+            Err(reason) => {
+                self.outcome = Err(reason);
+                false
+            }
+        }
+    }
+}
+
+impl<T: PlanTables> Walk<'_, T> {
+    /// Compares the current edge and moves on. False at the end of the path.
+    #[inline(always)]
+    fn compare(&mut self) -> Step<bool> {
+        let edge = self.tables.edge(self.edge).ok_or(DropReason::NoActiveView)?;
+        if !self.matches(&edge) {
+            if edge.last != 0 {
+                return Err(DropReason::NoMatch);
+            }
+            self.edge += 1;
+            return Ok(true);
+        }
+        if edge.target == TARGET_EXIT {
+            return Ok(false);
+        }
+        let node = self.tables.node(edge.target).ok_or(DropReason::NoActiveView)?;
+        let set = ReplicaSetId::new(node.replica_set).ok_or(DropReason::NoLiveInstance)?;
+        let members = Members { tables: self.tables, word: self.tables.table(self.plan, set) };
+        let pick = maglev::pick(&members, self.hash, set.get() as u32).ok_or(DropReason::NoLiveInstance)?;
+        let instance = members.instance(pick.member).ok_or(DropReason::NoLiveInstance)?;
+        if pick.overlay {
+            self.path.flags |= record_flags::OVERLAY;
+        }
+        let len = self.path.len as usize;
+        if len >= PATH_MAX {
+            return Err(DropReason::WalkLimit);
+        }
+        self.path.instances[len & (PATH_MAX - 1)] = instance.get();
+        self.path.len = len as u8 + 1;
+        if node.flags & (node_flags::CHANGES_TUPLE | node_flags::ENDS_FLOW) != 0 {
+            self.path.flags |= record_flags::ENDS_AT_FUNCTION;
+            self.path.cut_position = node.position;
+            return Ok(false);
+        }
+        self.edge = node.first_edge;
+        Ok(true)
+    }
+
+    #[inline(always)]
+    fn matches(&self, edge: &Edge) -> bool {
+        (edge.protocol == 0 || edge.protocol == self.protocol)
+            && in_range(edge.client_ports, self.client_port)
+            && in_range(edge.server_ports, self.server_port)
+            && (edge.client_attachment == 0 || edge.client_attachment == self.client_attachment)
+            && (edge.server_attachment == 0 || edge.server_attachment == self.server_attachment)
+            && edge.client.contains(&self.client)
+            && edge.server.contains(&self.server)
+    }
+}
+
+#[inline(always)]
+const fn in_range(range: [u16; 2], port: u16) -> bool {
+    range[0] <= port && port <= range[1]
+}
+
+/// A replica set's table and members in the pages.
+struct Members<'a, T> {
+    tables: &'a T,
+    word: TableWord,
+}
+
+impl<T: PlanTables> Members<'_, T> {
+    #[inline(always)]
+    fn instance(&self, member: u16) -> Option<InstanceId> {
+        if member as u32 >= self.word.members() {
+            return None;
+        }
+        // Members of weight 0 have no id here, so they are never picked.
+        InstanceId::new(self.tables.page_entry(self.word.start() + self.word.size() + member as u32)?)
+    }
+}
+
+impl<T: PlanTables> maglev::Table for Members<'_, T> {
+    #[inline(always)]
+    fn size(&self) -> u32 {
+        self.word.size()
+    }
+
+    #[inline(always)]
+    fn entry(&self, slot: u32) -> Option<u16> {
+        if slot >= self.word.size() { None } else { self.tables.page_entry(self.word.start() + slot) }
+    }
+
+    #[inline(always)]
+    fn is_live(&self, member: u16) -> bool {
+        match self.instance(member) {
+            Some(instance) => self.tables.is_live(instance),
+            None => false,
+        }
+    }
+
+    #[inline(always)]
+    fn members(&self) -> u16 {
+        self.word.members() as u16
+    }
+}

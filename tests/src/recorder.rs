@@ -13,9 +13,10 @@ use std::{
 
 pub use headers::{FiveTuple, Kind};
 
+pub(crate) use self::socket::PacketSocket;
 use self::{
     headers::{Parsed, parse},
-    socket::{PacketSocket, wait_readable},
+    socket::wait_readable,
 };
 use crate::{Error, Namespace, Result};
 

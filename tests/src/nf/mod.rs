@@ -158,21 +158,16 @@ impl Instance {
                 reason: error.to_string(),
                 output: text,
             })?;
-        let counters = listing
-            .nftables
-            .into_iter()
-            .filter_map(|object| object.counter);
-        Ok(counters
-            .map(|c| {
-                (
-                    c.name,
-                    RuleCount {
-                        packets: c.packets,
-                        bytes: c.bytes,
-                    },
-                )
-            })
-            .collect())
+        let counters = listing.nftables.into_iter().filter_map(|object| {
+            let Counter {
+                name,
+                packets,
+                bytes,
+            } = object.counter?;
+            let name = name.strip_prefix(COUNTER_PREFIX)?.to_owned();
+            Some((name, RuleCount { packets, bytes }))
+        });
+        Ok(counters.collect())
     }
 
     /// Connections its conntrack holds now; 0 if it tracks none.
@@ -188,6 +183,9 @@ impl Instance {
         })
     }
 }
+
+/// Keeps rule names clear of nftables' keywords.
+const COUNTER_PREFIX: &str = "rule_";
 
 /// What a rule of an instance has counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -273,10 +271,10 @@ impl Rule {
             matches,
             action,
         } = self;
-        let _ = writeln!(counters, "  counter {name} {{ }}");
+        let _ = writeln!(counters, "  counter {COUNTER_PREFIX}{name} {{ }}");
         let _ = writeln!(
             chain,
-            "    {prefix}{matches} counter name \"{name}\" {}",
+            "    {prefix}{matches} counter name \"{COUNTER_PREFIX}{name}\" {}",
             action.keyword()
         );
     }

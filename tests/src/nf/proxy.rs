@@ -105,7 +105,7 @@ fn haproxy_config(config: &ProxyConfig) -> String {
     } = config;
     format!(
         "global
-  maxconn 10000
+  maxconn 4000
   nbthread 1
 defaults
   mode http

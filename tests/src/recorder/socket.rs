@@ -36,14 +36,37 @@ pub(super) struct Captured<'a> {
     pub(super) time_ns: u64,
 }
 
-pub(super) struct PacketSocket {
+#[derive(Debug)]
+pub(crate) struct PacketSocket {
     fd: OwnedFd,
     buffer: [u8; SNAP_BYTES],
 }
 
 impl PacketSocket {
-    /// Opens a socket on `interface` of the calling thread's network namespace.
-    pub(super) fn open(interface: &str) -> io::Result<Self> {
+    /// Opens a socket that receives every frame of `interface`, which is looked for in the
+    /// calling thread's network namespace.
+    pub(crate) fn open(interface: &str) -> io::Result<Self> {
+        Self::bound(interface, libc::ETH_P_ALL as u16)
+    }
+
+    /// Opens a socket that only sends (protocol 0 receives nothing).
+    pub(crate) fn open_sender(interface: &str) -> io::Result<Self> {
+        Self::bound(interface, 0)
+    }
+
+    /// Sends one Ethernet frame.
+    pub(crate) fn send(&self, frame: &[u8]) -> io::Result<()> {
+        // SAFETY: the pointer and length describe `frame`, which outlives the call.
+        let sent =
+            unsafe { libc::send(self.fd.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) };
+        if sent < 0 {
+            Err(io::Error::last_os_error())
+        } else {
+            Ok(())
+        }
+    }
+
+    fn bound(interface: &str, protocol: u16) -> io::Result<Self> {
         let index = i32::try_from(sys::interface_index(interface)?).expect("an int in the kernel");
         let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
         // Protocol 0: nothing is received before bind, so no other interface's frames either.
@@ -77,7 +100,7 @@ impl PacketSocket {
         // SAFETY: sockaddr_ll is plain integers, for which zero is valid.
         let mut address: libc::sockaddr_ll = unsafe { mem::zeroed() };
         address.sll_family = libc::AF_PACKET as u16;
-        address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
+        address.sll_protocol = protocol.to_be();
         address.sll_ifindex = index;
         // SAFETY: the pointer and length describe `address`, which outlives the call.
         let bound = unsafe {

@@ -1,10 +1,12 @@
 //! Load from real programs, and UDP with sequence numbers.
 
+mod frame;
 mod iperf;
 mod ping;
 mod udp;
 mod web;
 
+pub use frame::FrameSender;
 pub use iperf::{Iperf, IperfReport, IperfServer};
 pub use ping::{Ping, PingReport, RoundTrip};
 pub use udp::{UdpLoad, UdpReceiver, UdpReport, send_from_ports};

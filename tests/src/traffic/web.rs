@@ -15,7 +15,7 @@ pub(crate) const NGINX_GLOBAL: &str = "daemon off;
 user root;
 worker_processes 1;
 error_log stderr;
-events { worker_connections 10000; }";
+events { worker_connections 4000; }";
 
 /// nginx serving files made for the occasion. `/` answers the namespace's short name; every
 /// response carries it in the header `X-Served-By`.

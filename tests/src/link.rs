@@ -172,6 +172,24 @@ pub fn bridge(namespace: &Namespace, name: &str, interfaces: &[&str]) -> Result<
     namespace.ip(&lines)
 }
 
+/// Sets whether br_netfilter shows bridged IP packets to the `ip`, `ip6` and `inet` families in
+/// this namespace; the default differs by kernel. Off needs no br_netfilter.
+pub(crate) fn show_bridged_packets(namespace: &Namespace, shown: bool) -> Result<()> {
+    if !shown
+        && namespace
+            .sysctl("net/bridge/bridge-nf-call-iptables")
+            .is_err()
+    {
+        return Ok(());
+    }
+    let value = if shown { "1" } else { "0" };
+    namespace.set_sysctls(&[
+        ("net/bridge/bridge-nf-call-iptables", value),
+        ("net/bridge/bridge-nf-call-ip6tables", value),
+        ("net/bridge/bridge-nf-call-arptables", "0"),
+    ])
+}
+
 /// A static route of a host or a routed network function.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {

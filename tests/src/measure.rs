@@ -3,8 +3,8 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File, OpenOptions},
-    io::{Read as _, Seek as _, Write as _},
-    path::{Path, PathBuf},
+    io::{self, Read as _, Seek as _, Write as _},
+    path::Path,
     time::Duration,
 };
 
@@ -156,7 +156,6 @@ impl CpuTime {
 pub struct BacklogGuard {
     /// Locked shared while the guard lives; holds the value to restore.
     file: File,
-    path: PathBuf,
 }
 
 const BACKLOG: &str = "/proc/sys/net/core/netdev_max_backlog";
@@ -176,19 +175,30 @@ impl BacklogGuard {
             .truncate(false)
             .open(&path)
             .map_err(Error::io("open", &object))?;
-        // Alone: nobody has raised it, or whoever did crashed before restoring it; then the file
-        // still holds the value from before.
-        if file.try_lock().is_ok() {
-            let mut before = String::new();
-            file.read_to_string(&mut before)
-                .map_err(Error::io("read", &object))?;
-            if before.trim().is_empty() {
-                file.write_all(read(BACKLOG)?.as_bytes())
-                    .map_err(Error::io("write", &object))?;
+        loop {
+            // Alone: nobody has raised it, or whoever did crashed before restoring it; then the
+            // file still holds the value from before.
+            if file.try_lock().is_ok() {
+                if stored(&mut file)
+                    .map_err(Error::io("read", &object))?
+                    .is_empty()
+                {
+                    let before = read(BACKLOG)?;
+                    file.write_all(before.as_bytes())
+                        .map_err(Error::io("write", &object))?;
+                }
+                file.unlock().map_err(Error::io("unlock", &object))?;
+            }
+            file.lock_shared().map_err(Error::io("lock", &object))?;
+            // Between the two locks another guard may have come, gone and taken the value along.
+            if !stored(&mut file)
+                .map_err(Error::io("read", &object))?
+                .is_empty()
+            {
+                break;
             }
             file.unlock().map_err(Error::io("unlock", &object))?;
         }
-        file.lock_shared().map_err(Error::io("lock", &object))?;
         let now = read(BACKLOG)?;
         if now
             .trim()
@@ -198,22 +208,38 @@ impl BacklogGuard {
         {
             fs::write(BACKLOG, packets.to_string()).map_err(Error::io("write", BACKLOG))?;
         }
-        Ok(Self { file, path })
+        Ok(Self { file })
     }
 }
 
 impl Drop for BacklogGuard {
     fn drop(&mut self) {
         // Drop cannot report; what fails here leaves a higher limit, which harms nobody.
-        let _ = self.file.unlock();
-        if self.file.try_lock().is_ok() {
-            let restored = fs::read_to_string(&self.path)
-                .and_then(|before| fs::write(BACKLOG, before.trim()))
-                .and_then(|()| self.file.set_len(0))
-                .and_then(|()| self.file.rewind());
-            let _ = restored;
-        }
+        let _ = self.restore_if_last();
     }
+}
+
+impl BacklogGuard {
+    fn restore_if_last(&mut self) -> io::Result<()> {
+        self.file.unlock()?;
+        if self.file.try_lock().is_err() {
+            return Ok(());
+        }
+        let before = stored(&mut self.file)?;
+        if !before.is_empty() {
+            fs::write(BACKLOG, before)?;
+            self.file.set_len(0)?;
+        }
+        Ok(())
+    }
+}
+
+/// The whole content of the lock file, trimmed; writing goes on at its end.
+fn stored(file: &mut File) -> io::Result<String> {
+    let mut text = String::new();
+    file.rewind()?;
+    file.read_to_string(&mut text)?;
+    Ok(text.trim().to_owned())
 }
 
 fn read(path: impl AsRef<Path>) -> Result<String> {

@@ -2,6 +2,7 @@
 
 use std::{
     env,
+    error::Error as _,
     fs::OpenOptions,
     io::{self, Write as _},
     path::Path,
@@ -59,7 +60,15 @@ fn look() -> Vec<String> {
 fn kernel_features() -> Vec<String> {
     let bed = match Testbed::new() {
         Ok(bed) => bed,
-        Err(error) => return vec![format!("Network namespaces cannot be made: {error}.")],
+        Err(error) => {
+            let cause = error
+                .source()
+                .map(|cause| format!(": {cause}"))
+                .unwrap_or_default();
+            return vec![format!(
+                "Network namespaces cannot be made: {error}{cause}."
+            )];
+        }
     };
     let node = bed.node().namespace();
     let tries: [(&str, &str, &[&str]); 5] = [

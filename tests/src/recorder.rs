@@ -16,7 +16,7 @@ pub use headers::{FiveTuple, Kind};
 pub(crate) use self::socket::PacketSocket;
 use self::{
     headers::{Parsed, parse},
-    socket::wait_readable,
+    socket::{FRAMES_QUEUED_MAX, wait_readable},
 };
 use crate::{Error, Namespace, Result};
 
@@ -211,11 +211,13 @@ impl Worker {
         }
     }
 
-    /// Reads what waits on every socket. Bounded by what waits now, since the time stamps of
-    /// later frames are later.
+    /// Reads at least what waits on every socket now, and ends though frames keep coming.
     fn drain(&mut self) -> io::Result<()> {
         for (index, socket) in self.sockets.iter_mut().enumerate() {
-            while let Some(frame) = socket.receive()? {
+            for _ in 0..FRAMES_QUEUED_MAX {
+                let Some(frame) = socket.receive()? else {
+                    break;
+                };
                 let way = if frame.sent { Way::Sent } else { Way::Received };
                 match parse(frame.bytes, frame.tag) {
                     Parsed::Ip { vlan, kind, tuple } => {

@@ -6,7 +6,7 @@ use std::{
     env,
     net::SocketAddr,
     path::Path,
-    process::{Command, Stdio},
+    process::Command,
     sync::Barrier,
     thread,
     time::{Duration, Instant},
@@ -16,6 +16,7 @@ use common::{client_and_server, ip, join, net};
 use testbed::{
     Error, Host, HostConfig, MacAddr, Namespace, Recorder, Testbed, Way,
     measure::{BacklogGuard, CpuTime, Softnet, interface_counters},
+    preflight::{NO_SKIP_VARIABLE, SKIP_FILE_VARIABLE},
     require,
     traffic::{Iperf, IperfServer, Ping, UdpLoad, UdpReceiver, send_from_ports},
 };
@@ -295,10 +296,16 @@ fn killed_and_forgotten_processes_leave_nothing() {
     assert!(!env::temp_dir().join(prefix).exists());
 }
 
+/// Set where `crash_victim` is to wait for its end.
+const CRASH_VICTIM: &str = "TESTBED_CRASH_VICTIM";
+
 /// Not a test: the victim of `a_crash_is_swept_by_the_next_testbed`.
 #[test]
 #[ignore = "is started and killed by a_crash_is_swept_by_the_next_testbed"]
 fn crash_victim() {
+    if env::var_os(CRASH_VICTIM).is_none() {
+        return;
+    }
     let bed = Testbed::new().unwrap();
     let (_client, server) = client_and_server(bed.node());
     let _iperf = IperfServer::start(server.namespace(), 5201).unwrap();
@@ -314,7 +321,7 @@ fn a_crash_is_swept_by_the_next_testbed() {
     let bed = Testbed::new().unwrap();
     let mut command = bed.node().namespace().command(env::current_exe().unwrap());
     command.args(["--ignored", "--exact", "crash_victim", "--nocapture"]);
-    command.stdout(Stdio::piped());
+    command.env(CRASH_VICTIM, "1");
     let mut victim = bed.node().namespace().spawn(command).unwrap();
     let prefix_of = |text: &str| {
         text.split_once("prefix=")
@@ -403,4 +410,35 @@ fn backlog_limit_is_raised_while_needed() {
     let softnet = Softnet::now().unwrap();
     assert!(softnet.processed > 0);
     assert_eq!(softnet.since(softnet), Softnet::default());
+}
+
+/// Runs one of these tests in a process that finds no programs.
+#[test]
+fn skips_are_loud_or_forbidden() {
+    require!();
+    let bed = Testbed::new().unwrap();
+    let file = bed.node().namespace().directory().join("skips");
+    let run = |forbidden: bool| {
+        let mut command = Command::new(env::current_exe().unwrap());
+        command.args(["--exact", "failures_name_command_namespace_and_reason"]);
+        command
+            .env("PATH", "/nonexistent")
+            .env(SKIP_FILE_VARIABLE, &file);
+        command.env_remove(NO_SKIP_VARIABLE);
+        if forbidden {
+            command.env(NO_SKIP_VARIABLE, "1");
+        }
+        command.output().unwrap()
+    };
+    let skipped = run(false);
+    assert!(skipped.status.success());
+    let line = "SKIPPED: failures_name_command_namespace_and_reason: The program `ip` is missing";
+    let shown = String::from_utf8(skipped.stderr).unwrap();
+    assert!(shown.starts_with(line), "{shown}");
+    let noted = std::fs::read_to_string(&file).unwrap();
+    assert!(
+        noted.starts_with(line) && noted.lines().count() == 1,
+        "{noted}"
+    );
+    assert!(!run(true).status.success());
 }

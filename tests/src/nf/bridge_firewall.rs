@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Action, Instance, Rule};
-use crate::{Node, Result};
+use crate::{Node, Result, link};
 
 /// Whether a firewall looks at packets or at connections.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -67,12 +67,7 @@ impl BridgeFirewall {
             mtu,
         } = config;
         let instance = Instance::new(node, &name, &["in", "out"], mtu, false)?;
-        let call = if tracking == Tracking::Stateful {
-            "1"
-        } else {
-            "0"
-        };
-        set_bridge_calls(&instance, call)?;
+        link::show_bridged_packets(instance.namespace(), tracking == Tracking::Stateful)?;
         instance.bridge_ports()?;
         let mut counters = String::new();
         let mut chain = String::new();
@@ -109,15 +104,6 @@ impl BridgeFirewall {
 pub(super) const NEIGHBOURS: &str = "    ether type arp accept
     icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept
 ";
-
-/// Sets whether bridged packets are shown to the IP families; the default differs by kernel.
-pub(super) fn set_bridge_calls(instance: &Instance, value: &str) -> Result<()> {
-    instance.namespace().set_sysctls(&[
-        ("net/bridge/bridge-nf-call-iptables", value),
-        ("net/bridge/bridge-nf-call-ip6tables", value),
-        ("net/bridge/bridge-nf-call-arptables", "0"),
-    ])
-}
 
 /// A complete nftables table with one forward chain.
 pub(super) fn table(family: &str, otherwise: Action, counters: &str, chain: &str) -> String {

@@ -2,9 +2,9 @@
 
 use super::{
     Action, Instance, Rule,
-    bridge_firewall::{NEIGHBOURS, set_bridge_calls, table},
+    bridge_firewall::{NEIGHBOURS, table},
 };
-use crate::{Node, Result};
+use crate::{Node, Result, link};
 
 /// The rules of one tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,7 +61,7 @@ impl SharedFirewall {
             mtu,
         } = config;
         let instance = Instance::new(node, &name, &["in", "out"], mtu, false)?;
-        set_bridge_calls(&instance, "0")?;
+        link::show_bridged_packets(instance.namespace(), false)?;
         instance.bridge_ports()?;
         let mut counters = String::new();
         let mut chain = String::new();

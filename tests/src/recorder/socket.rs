@@ -22,6 +22,10 @@ const CONTROL_BYTES: usize = 128;
 /// whole memory, up to 64 KiB for a segment train.
 const RECEIVE_BUFFER_BYTES: libc::c_int = 256 << 20;
 
+/// No more frames than this can wait in a socket: the kernel doubles the buffer's size, and a
+/// frame counts with at least 512 bytes of memory.
+pub(super) const FRAMES_QUEUED_MAX: usize = RECEIVE_BUFFER_BYTES as usize * 2 / 512;
+
 /// One frame, as captured.
 pub(super) struct Captured<'a> {
     /// Its first bytes, at most [`SNAP_BYTES`].

@@ -7,7 +7,7 @@ use std::{net::SocketAddr, time::Duration};
 use common::{client_and_server, ip, join, net, routed_host, tcp_connects};
 use etherparse::PacketBuilder;
 use testbed::{
-    FiveTuple, Host, Recorder, Route, Testbed, Way,
+    FiveTuple, Host, Node, Recorder, Route, Testbed, Way,
     nf::{
         Action, BridgeFirewall, BridgeFirewallConfig, OneArmed, OneArmedConfig, Proxy, ProxyConfig,
         ProxyProgram, Rule, SharedFirewall, SharedFirewallConfig, Snat, SnatConfig, TenantRules,
@@ -115,6 +115,27 @@ fn stateful_firewall_lets_answers_back_only() {
     assert_eq!(counters["web"].packets, 6, "{counters:?}");
 }
 
+/// 10.0.0.0/24 and fd00::/64 behind 192.0.2.1 and fd01::1, ports 40000 to 40099.
+fn dual_stack_nat(node: &Node) -> Snat {
+    let translation = |to, from| Translation {
+        from: Some(net(from)),
+        to: ip(to),
+        ports: Some(40_000..=40_099),
+    };
+    let config = SnatConfig {
+        name: "nat".into(),
+        inside: vec![net("10.0.0.254/24"), net("fd00::254/64")],
+        outside: vec![net("192.0.2.1/24"), net("fd01::1/64")],
+        routes: vec![Route::via(net("198.51.100.0/24"), ip("192.0.2.2"), "out")],
+        translations: vec![
+            translation("192.0.2.1", "10.0.0.0/24"),
+            translation("fd01::1", "fd00::/64"),
+        ],
+        mtu: 1500,
+    };
+    Snat::new(node, config).unwrap()
+}
+
 #[test]
 fn nat_translates_within_its_outside_block() {
     require!();
@@ -134,26 +155,7 @@ fn nat_translates_within_its_outside_block() {
             .address(net("fd01::2/64")),
     )
     .unwrap();
-    let translation = |to, from| Translation {
-        from: Some(net(from)),
-        to: ip(to),
-        ports: Some(40_000..=40_099),
-    };
-    let nat = Snat::new(
-        node,
-        SnatConfig {
-            name: "nat".into(),
-            inside: vec![net("10.0.0.254/24"), net("fd00::254/64")],
-            outside: vec![net("192.0.2.1/24"), net("fd01::1/64")],
-            routes: vec![Route::via(net("198.51.100.0/24"), ip("192.0.2.2"), "out")],
-            translations: vec![
-                translation("192.0.2.1", "10.0.0.0/24"),
-                translation("fd01::1", "fd00::/64"),
-            ],
-            mtu: 1500,
-        },
-    )
-    .unwrap();
+    let nat = dual_stack_nat(node);
     join(node, &[&["client", "nat-in"], &["nat-out", "server"]]);
     let recorder = nat.instance().record().unwrap();
     check_web(&client, &server, 80, true);
@@ -183,9 +185,11 @@ fn nat_translates_within_its_outside_block() {
     let outside = seen
         .tuples("out", Way::Sent)
         .into_iter()
-        .filter(|t| matches!(t.protocol, 6 | 17));
+        .filter(|tuple| tuple.source_port != 0);
     let outside = outside.collect::<Vec<_>>();
-    assert!(outside.len() >= 8, "{outside:?}");
+    let protocols = outside.iter().map(|tuple| tuple.protocol);
+    let protocols = protocols.collect::<std::collections::BTreeSet<_>>();
+    assert_eq!(protocols.into_iter().collect::<Vec<_>>(), [1, 6, 17, 58]);
     for tuple in &outside {
         assert!(
             [ip("192.0.2.1"), ip("fd01::1")].contains(&tuple.source),

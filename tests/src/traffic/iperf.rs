@@ -45,7 +45,7 @@ pub struct Iperf {
     pub to: IpAddr,
     /// The server's port.
     pub port: u16,
-    /// How long to send.
+    /// How long to send: whole seconds, at least one.
     pub duration: Duration,
     /// Streams at once.
     pub streams: u32,

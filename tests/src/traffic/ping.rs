@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn summaries_are_read() {
-        let text = "3 packets transmitted, 2 received, +1 duplicates, 33.3% packet loss, time 20ms\n\
+        let text = "3 packets transmitted, 2 received, +1 duplicates, 33.3% packet loss, time 2ms\n\
                     rtt min/avg/max/mdev = 0.040/0.050/0.070/0.010 ms\n";
         let expected = PingReport {
             sent: 3,

@@ -28,7 +28,7 @@ const ND_FRAME: u32 = 86;
 const ND_SOLICITED_OVERRIDE: u8 = 0x60;
 
 /// An ARP packet: answered, carried across, or learnt from and ended.
-#[inline(always)]
+#[inline(never)]
 pub(crate) fn arp<F: Frame, T: Tables>(frame: &mut F, tables: &T, at: &At<'_>) -> Step<Verdict> {
     let packet: [u8; 28] = frame.load(ETHERNET).ok_or(DropReason::Malformed)?;
     if packet[..6] != [0, 1, 8, 0, 6, 4] {
@@ -62,7 +62,7 @@ pub(crate) fn arp<F: Frame, T: Tables>(frame: &mut F, tables: &T, at: &At<'_>) -
 }
 
 /// A neighbour solicitation or advertisement.
-#[inline(always)]
+#[inline(never)]
 pub(crate) fn neighbour<F: Frame, T: Tables>(frame: &mut F, tables: &T, at: &At<'_>, kind: u8) -> Step<Verdict> {
     let header: [u8; 40] = frame.load(ETHERNET).ok_or(DropReason::Malformed)?;
     let message: [u8; 24] = frame.load(54).ok_or(DropReason::Malformed)?;

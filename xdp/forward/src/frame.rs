@@ -16,7 +16,7 @@ pub trait Frame {
     fn gso_size(&self) -> u32;
     /// The outermost VLAN identifier, 0 for none (or priority tag).
     fn vlan(&self) -> u16;
-    /// Removes the VLAN tag.
+    /// Removes the VLAN tag, if there is one.
     #[must_use]
     fn untag(&mut self) -> bool;
     /// Adds a VLAN tag.

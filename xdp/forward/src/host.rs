@@ -41,11 +41,6 @@ impl HostFrame {
     fn has_tag(&self) -> bool {
         self.bytes.len() >= 18 && self.bytes[12..14] == [0x81, 0]
     }
-
-    /// Offset of byte `offset` of the untagged frame: a priority tag (VLAN 0) stays in the bytes unseen.
-    fn at(&self, offset: usize) -> usize {
-        if self.has_tag() && offset >= 12 { offset + 4 } else { offset }
-    }
 }
 
 impl Frame for HostFrame {
@@ -79,13 +74,7 @@ impl Frame for HostFrame {
     }
 
     fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
-        if offset < 12 && offset + N > 12 && self.has_tag() {
-            let mut flat = self.clone();
-            flat.untag();
-            return flat.load(offset);
-        }
-        let start = self.at(offset);
-        self.bytes.get(start..start + N)?.try_into().ok()
+        self.bytes.get(offset..offset + N)?.try_into().ok()
     }
 
     fn load_at<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
@@ -93,8 +82,7 @@ impl Frame for HostFrame {
     }
 
     fn store<const N: usize>(&mut self, offset: usize, bytes: [u8; N]) -> bool {
-        let start = self.at(offset);
-        match self.bytes.get_mut(start..start + N) {
+        match self.bytes.get_mut(offset..offset + N) {
             Some(place) => {
                 place.copy_from_slice(&bytes);
                 true
@@ -129,8 +117,8 @@ pub struct HostFlow {
 }
 
 impl FlowRef for HostFlow {
-    fn load(&self) -> FlowRecord {
-        self.flows.borrow().get(&self.key).copied().unwrap_or_default()
+    fn load(&self, into: &mut FlowRecord) {
+        *into = self.flows.borrow().get(&self.key).copied().unwrap_or_default();
     }
 
     fn touch(&self, now: u32) {

@@ -20,6 +20,6 @@ pub mod verdict;
 pub mod walk;
 pub mod wire;
 
-pub use step::{Arrival, step};
+pub use step::{Arrival, Scratch, step};
 pub use verdict::{Delivery, Verdict};
 pub use walk::{Path, Pinned, Question, recompute};

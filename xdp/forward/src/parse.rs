@@ -10,18 +10,20 @@ use xdp_layout::{Addr, DropReason};
 pub const EXTENSION_HEADERS_MAX: u32 = 8;
 
 /// Which part of a datagram a packet is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(u8)]
 pub enum Fragment {
     /// Not fragmented.
-    Whole,
+    #[default]
+    Whole = 0,
     /// The first fragment: it has the ports.
-    First(u32),
-    /// A later fragment, by identification.
-    Later(u32),
+    First = 1,
+    /// A later fragment.
+    Later = 2,
 }
 
 /// A unicast IP packet.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Packet {
     /// The flow it belongs to, in its own direction. For an ICMP error the embedded tuple, reversed.
     pub tuple: Tuple,
@@ -29,6 +31,8 @@ pub struct Packet {
     pub destination: Addr,
     /// Fragmentation.
     pub fragment: Fragment,
+    /// Identification of a fragmented datagram.
+    pub identification: u32,
     /// TCP flags, 0 for other protocols.
     pub tcp_flags: u8,
     /// An ICMP error.
@@ -47,54 +51,50 @@ pub struct Packet {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Parsed {
     /// A packet of a flow.
-    Packet(Packet),
+    Packet,
     /// An ARP packet for IPv4 over Ethernet.
     Arp,
     /// A neighbour solicitation or advertisement (the ICMPv6 type).
     Neighbour(u8),
 }
 
-/// The IP header's facts, of an outer or an embedded datagram.
-struct Network {
-    source: Addr,
-    destination: Addr,
-    protocol: u8,
-    transport: u32,
-    fragment: Fragment,
-    beyond_limit: bool,
-    length: u32,
-}
-
-/// Parses a frame without VLAN tag.
+/// Parses a frame without VLAN tag into `packet`.
 #[inline(always)]
-pub fn parse<F: Frame>(frame: &F) -> Step<Parsed> {
-    let ethernet: [u8; ETHERNET] = frame.load(0).ok_or(DropReason::Malformed)?;
-    match be16(ethernet[12], ethernet[13]) {
+pub(crate) fn parse<F: Frame>(frame: &F, packet: &mut Packet) -> Step<Parsed> {
+    let ethertype: [u8; 2] = frame.load(12).ok_or(DropReason::Malformed)?;
+    packet.tcp_flags = 0;
+    packet.is_error = false;
+    packet.fingerprint = 0;
+    packet.tuple.source_port = 0;
+    packet.tuple.destination_port = 0;
+    match be16(ethertype[0], ethertype[1]) {
         ETHERTYPE_IPV4 => {
-            let network = ipv4(frame, frame.load(ETHERNET), ETHERNET as u32)?;
-            check_addresses_v4(&network)?;
+            let header: [u8; 20] = frame.load(ETHERNET).ok_or(DropReason::Malformed)?;
+            ipv4(frame, &header, ETHERNET as u32, packet)?;
+            check_v4(packet)?;
             // Without options the transport header lies at a constant offset, which the kernel reads without a helper.
-            if network.transport == 34 {
+            if packet.transport == 34 {
                 let head = frame.load(34);
                 let more = frame.load(42);
-                packet(frame, &network, head, more, protocol::ICMP)
+                transport(frame, packet, head, more, protocol::ICMP)
             } else {
-                let head = frame.load_at(network.transport);
-                let more = frame.load_at(network.transport + 8);
-                packet(frame, &network, head, more, protocol::ICMP)
+                let head = frame.load_at(packet.transport);
+                let more = frame.load_at(packet.transport + 8);
+                transport(frame, packet, head, more, protocol::ICMP)
             }
         }
         ETHERTYPE_IPV6 => {
-            let network = ipv6(frame, frame.load(ETHERNET), ETHERNET as u32)?;
-            check_addresses_v6(&network)?;
-            if network.transport == 54 {
+            let header: [u8; 40] = frame.load(ETHERNET).ok_or(DropReason::Malformed)?;
+            ipv6(frame, &header, ETHERNET as u32, packet)?;
+            check_v6(packet)?;
+            if packet.transport == 54 {
                 let head = frame.load(54);
                 let more = frame.load(62);
-                packet(frame, &network, head, more, protocol::ICMPV6)
+                transport(frame, packet, head, more, protocol::ICMPV6)
             } else {
-                let head = frame.load_at(network.transport);
-                let more = frame.load_at(network.transport + 8);
-                packet(frame, &network, head, more, protocol::ICMPV6)
+                let head = frame.load_at(packet.transport);
+                let more = frame.load_at(packet.transport + 8);
+                transport(frame, packet, head, more, protocol::ICMPV6)
             }
         }
         ETHERTYPE_ARP => Ok(Parsed::Arp),
@@ -102,9 +102,9 @@ pub fn parse<F: Frame>(frame: &F) -> Step<Parsed> {
     }
 }
 
+/// An IPv4 header, outer or embedded.
 #[inline(always)]
-fn ipv4<F: Frame>(frame: &F, header: Option<[u8; 20]>, offset: u32) -> Step<Network> {
-    let header = header.ok_or(DropReason::Malformed)?;
+fn ipv4<F: Frame>(frame: &F, header: &[u8; 20], offset: u32, packet: &mut Packet) -> Step<()> {
     let header_len = (header[0] as u32 & 0xf) * 4;
     let length = be16(header[2], header[3]) as u32;
     if header[0] >> 4 != 4 || header_len < 20 {
@@ -115,72 +115,62 @@ fn ipv4<F: Frame>(frame: &F, header: Option<[u8; 20]>, offset: u32) -> Step<Netw
         return Err(DropReason::Malformed);
     }
     let fragment_word = be16(header[6], header[7]);
-    let identification = be16(header[4], header[5]) as u32;
-    let fragment = if fragment_word & 0x1fff != 0 {
-        Fragment::Later(identification)
+    packet.identification = be16(header[4], header[5]) as u32;
+    packet.fragment = if fragment_word & 0x1fff != 0 {
+        Fragment::Later
     } else if fragment_word & 0x2000 != 0 {
-        Fragment::First(identification)
+        Fragment::First
     } else {
         Fragment::Whole
     };
-    Ok(Network {
-        source: Addr::v4([header[12], header[13], header[14], header[15]]),
-        destination: Addr::v4([header[16], header[17], header[18], header[19]]),
-        protocol: header[9],
-        transport: offset + header_len,
-        fragment,
-        beyond_limit: false,
-        length,
-    })
+    packet.tuple.source = Addr::v4([header[12], header[13], header[14], header[15]]);
+    packet.tuple.destination = Addr::v4([header[16], header[17], header[18], header[19]]);
+    packet.tuple.protocol = header[9];
+    packet.transport = offset + header_len;
+    packet.length = length;
+    packet.beyond_limit = false;
+    Ok(())
 }
 
-/// Outer IPv4 addresses: the datagram lies within the frame and both ends are unicast.
+/// Outer IPv4 addresses: both ends are unicast.
 #[inline(always)]
-fn check_addresses_v4(network: &Network) -> Step<()> {
-    if network.destination.0[12] >= 224 {
+fn check_v4(packet: &Packet) -> Step<()> {
+    let (source, destination) = (packet.tuple.source.0[12], packet.tuple.destination.0[12]);
+    if destination >= 224 {
         return Err(DropReason::Multicast);
     }
-    if network.source.0[12] >= 224 || network.source.0[12] == 0 || network.destination.0[12] == 0 {
+    if source >= 224 || source == 0 || destination == 0 {
         return Err(DropReason::Malformed);
     }
     Ok(())
 }
 
 #[inline(always)]
-fn check_addresses_v6(network: &Network) -> Step<()> {
-    if network.source.is_v4() || network.destination.is_v4() {
+fn check_v6(packet: &Packet) -> Step<()> {
+    if packet.tuple.source.is_v4() || packet.tuple.destination.is_v4() {
         return Err(DropReason::V4Mapped);
     }
-    if network.source.0[0] == 0xff {
+    if packet.tuple.source.0[0] == 0xff {
         return Err(DropReason::Malformed);
     }
     Ok(())
 }
 
+/// An IPv6 header and its extension headers, outer or embedded.
 #[inline(always)]
-fn ipv6<F: Frame>(frame: &F, header: Option<[u8; 40]>, offset: u32) -> Step<Network> {
-    let header = header.ok_or(DropReason::Malformed)?;
+fn ipv6<F: Frame>(frame: &F, header: &[u8; 40], offset: u32, packet: &mut Packet) -> Step<()> {
     if header[0] >> 4 != 6 {
         return Err(DropReason::Malformed);
     }
-    let mut source = [0; 16];
-    let mut destination = [0; 16];
-    source.copy_from_slice(&header[8..24]);
-    destination.copy_from_slice(&header[24..40]);
+    packet.tuple.source.0.copy_from_slice(&header[8..24]);
+    packet.tuple.destination.0.copy_from_slice(&header[24..40]);
     let payload = be16(header[4], header[5]) as u32;
-    let mut network = Network {
-        source: Addr(source),
-        destination: Addr(destination),
-        protocol: header[6],
-        transport: offset + 40,
-        fragment: Fragment::Whole,
-        beyond_limit: false,
-        length: if payload == 0 { 0 } else { payload + 40 },
-    };
-    if is_extension(network.protocol) {
-        extension_headers(frame, &mut network)?;
-    }
-    Ok(network)
+    packet.tuple.protocol = header[6];
+    packet.transport = offset + 40;
+    packet.fragment = Fragment::Whole;
+    packet.beyond_limit = false;
+    packet.length = if payload == 0 { 0 } else { payload + 40 };
+    if is_extension(header[6]) { extension_headers(frame, packet) } else { Ok(()) }
 }
 
 #[inline(always)]
@@ -192,74 +182,57 @@ const fn is_extension(next: u8) -> bool {
 }
 
 /// Follows the extension headers (RFC 8200 section 4) up to the transport header.
-#[inline(always)]
-fn extension_headers<F: Frame>(frame: &F, network: &mut Network) -> Step<()> {
+#[inline(never)]
+fn extension_headers<F: Frame>(frame: &F, packet: &mut Packet) -> Step<()> {
     let mut seen = 0;
-    while is_extension(network.protocol) {
+    while is_extension(packet.tuple.protocol) {
         if seen == EXTENSION_HEADERS_MAX {
-            network.beyond_limit = true;
+            packet.beyond_limit = true;
             return Ok(());
         }
         seen += 1;
-        let header: [u8; 8] = frame.load_at(network.transport).ok_or(DropReason::Malformed)?;
-        if network.protocol == protocol::FRAGMENT {
-            let offset_word = be16(header[2], header[3]);
-            let identification = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
-            network.transport += 8;
-            network.protocol = header[0];
-            if offset_word & 0xfff8 != 0 {
-                // What follows is payload, not headers.
-                network.fragment = Fragment::Later(identification);
-                return Ok(());
-            }
-            if offset_word & 1 != 0 {
-                network.fragment = Fragment::First(identification);
-            }
-        } else {
-            network.transport += (header[1] as u32 + 1) * 8;
-            network.protocol = header[0];
+        let header: [u8; 8] = frame.load_at(packet.transport).ok_or(DropReason::Malformed)?;
+        let is_fragment = packet.tuple.protocol == protocol::FRAGMENT;
+        packet.tuple.protocol = header[0];
+        if !is_fragment {
+            packet.transport += (header[1] as u32 + 1) * 8;
+            continue;
+        }
+        let offset_word = be16(header[2], header[3]);
+        packet.identification = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
+        packet.transport += 8;
+        if offset_word & 0xfff8 != 0 {
+            // What follows is payload, not headers.
+            packet.fragment = Fragment::Later;
+            return Ok(());
+        }
+        if offset_word & 1 != 0 {
+            packet.fragment = Fragment::First;
         }
     }
     Ok(())
 }
 
-/// Puts network and transport header together. `head` and `more` are the first and second 8 bytes of the transport header.
+/// Reads the transport header. `head` and `more` are its first and second 8 bytes.
 #[inline(always)]
-fn packet<F: Frame>(
+fn transport<F: Frame>(
     frame: &F,
-    network: &Network,
+    packet: &mut Packet,
     head: Option<[u8; 8]>,
     more: Option<[u8; 8]>,
     icmp: u8,
 ) -> Step<Parsed> {
-    let mut packet = Packet {
-        tuple: Tuple {
-            source: network.source,
-            destination: network.destination,
-            source_port: 0,
-            destination_port: 0,
-            protocol: network.protocol,
-        },
-        destination: network.destination,
-        fragment: network.fragment,
-        tcp_flags: 0,
-        is_error: false,
-        beyond_limit: network.beyond_limit,
-        fingerprint: 0,
-        length: network.length,
-        transport: network.transport,
-    };
-    if network.length != 0 && network.length + ETHERNET as u32 > frame.len() {
+    packet.destination = packet.tuple.destination;
+    if packet.length != 0 && packet.length + ETHERNET as u32 > frame.len() {
         return Err(DropReason::Malformed);
     }
-    let is_multicast = network.destination.0[0] == 0xff;
-    if !matches!(network.fragment, Fragment::Later(_)) && !network.beyond_limit {
-        match network.protocol {
+    if packet.fragment != Fragment::Later && !packet.beyond_limit {
+        match packet.tuple.protocol {
             protocol::TCP | protocol::UDP | protocol::SCTP => {
                 let head = head.ok_or(DropReason::Malformed)?;
                 packet.tuple.source_port = be16(head[0], head[1]);
                 packet.tuple.destination_port = be16(head[2], head[3]);
-                if network.protocol == protocol::TCP {
+                if packet.tuple.protocol == protocol::TCP {
                     let more = more.ok_or(DropReason::Malformed)?;
                     packet.tcp_flags = more[5];
                     packet.fingerprint = u32::from_be_bytes([head[4], head[5], head[6], head[7]]) as u64;
@@ -276,8 +249,7 @@ fn packet<F: Frame>(
                     };
                 }
                 if is_error(icmp, head[0]) {
-                    packet.tuple = embedded(frame, network.transport + 8, icmp)?;
-                    packet.is_error = true;
+                    embedded(frame, packet, icmp)?;
                 } else if is_query(icmp, head[0]) {
                     let identifier = be16(head[4], head[5]);
                     packet.tuple.source_port = identifier;
@@ -288,10 +260,11 @@ fn packet<F: Frame>(
             _ => {}
         }
     }
-    if is_multicast {
+    // After neighbour discovery, which is multicast.
+    if packet.destination.0[0] == 0xff {
         return Err(DropReason::Multicast);
     }
-    Ok(Parsed::Packet(packet))
+    Ok(Parsed::Packet)
 }
 
 #[inline(always)]
@@ -311,37 +284,27 @@ const fn is_query(icmp: u8, kind: u8) -> bool {
     if icmp == protocol::ICMP { matches!(kind, 0 | 8 | 13 | 14) } else { matches!(kind, 128 | 129) }
 }
 
-/// The tuple of an embedded datagram, reversed: the error travels against it. Eight bytes of its transport header suffice.
-#[inline(always)]
-fn embedded<F: Frame>(frame: &F, offset: u32, icmp: u8) -> Step<Tuple> {
-    let network = if icmp == protocol::ICMP {
-        let header: [u8; 20] = frame.load_at(offset).ok_or(DropReason::IcmpUnrelated)?;
-        // The quoted length is that of the original datagram, not of the quotation.
-        ipv4(frame, Some(header), offset).map_err(|_| DropReason::IcmpUnrelated)?
-    } else {
-        let header: [u8; 40] = frame.load_at(offset).ok_or(DropReason::IcmpUnrelated)?;
-        let network = ipv6(frame, Some(header), offset).map_err(|_| DropReason::IcmpUnrelated)?;
-        check_addresses_v6(&network).map_err(|_| DropReason::IcmpUnrelated)?;
-        network
-    };
-    if matches!(network.fragment, Fragment::Later(_)) || network.beyond_limit {
+/// Replaces the packet's tuple by that of the embedded datagram, reversed: the error travels against it. Eight bytes of
+/// its transport header suffice. Destination and length stay those of the error itself.
+#[inline(never)]
+fn embedded<F: Frame>(frame: &F, packet: &mut Packet, icmp: u8) -> Step<()> {
+    let (length, start) = (packet.length, packet.transport);
+    quoted(frame, packet, icmp).map_err(|_| DropReason::IcmpUnrelated)?;
+    if packet.fragment == Fragment::Later || packet.beyond_limit {
         return Err(DropReason::IcmpUnrelated);
     }
-    let mut tuple = Tuple {
-        source: network.destination,
-        destination: network.source,
-        source_port: 0,
-        destination_port: 0,
-        protocol: network.protocol,
-    };
-    match network.protocol {
+    packet.fragment = Fragment::Whole;
+    packet.is_error = true;
+    let tuple = &mut packet.tuple;
+    core::mem::swap(&mut tuple.source, &mut tuple.destination);
+    match tuple.protocol {
         protocol::TCP | protocol::UDP | protocol::SCTP => {
-            let ports: [u8; 4] = frame.load_at(network.transport).ok_or(DropReason::IcmpUnrelated)?;
+            let ports: [u8; 4] = frame.load_at(packet.transport).ok_or(DropReason::IcmpUnrelated)?;
             tuple.source_port = be16(ports[2], ports[3]);
             tuple.destination_port = be16(ports[0], ports[1]);
         }
         kind if kind == icmp => {
-            let head: [u8; 8] = frame.load_at(network.transport).ok_or(DropReason::IcmpUnrelated)?;
+            let head: [u8; 8] = frame.load_at(packet.transport).ok_or(DropReason::IcmpUnrelated)?;
             if !is_query(icmp, head[0]) {
                 return Err(DropReason::IcmpUnrelated);
             }
@@ -350,5 +313,21 @@ fn embedded<F: Frame>(frame: &F, offset: u32, icmp: u8) -> Step<Tuple> {
         }
         _ => {}
     }
-    Ok(tuple)
+    packet.length = length;
+    packet.transport = start;
+    Ok(())
+}
+
+/// The embedded IP header, behind the 8 bytes of the ICMP header.
+#[inline(always)]
+fn quoted<F: Frame>(frame: &F, packet: &mut Packet, icmp: u8) -> Step<()> {
+    let offset = packet.transport + 8;
+    if icmp == protocol::ICMP {
+        let header: [u8; 20] = frame.load_at(offset).ok_or(DropReason::IcmpUnrelated)?;
+        ipv4(frame, &header, offset, packet)
+    } else {
+        let header: [u8; 40] = frame.load_at(offset).ok_or(DropReason::IcmpUnrelated)?;
+        ipv6(frame, &header, offset, packet)?;
+        check_v6(packet)
+    }
 }

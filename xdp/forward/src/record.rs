@@ -1,31 +1,35 @@
 //! The life of a flow record: found, promoted, closed, replaced, created.
 
 use crate::key;
-use crate::step::Visit;
+use crate::step::{Scratch, Visit};
 use crate::tables::{FlowRef, Inserted, Tables, Usage};
 use crate::verdict::Step;
-use crate::walk::{Path, Pinned, Question, recompute};
+use crate::walk::{Path, Pinned, Question};
 use crate::wire::{protocol, tcp};
 use xdp_layout::flow::{FlowRecord, FlowState, NoteKey, PATH_MAX, record_flags, state_bits};
 use xdp_layout::port::{PortKind, Side, instance_traits};
 use xdp_layout::{AttachmentId, Counter, DropReason, GraphId, InstanceId, Position, ViewId};
 
 /// What the connection table said.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Found {
-    /// The flow's record.
-    Use(FlowRecord),
+    /// The flow's record, copied.
+    Use,
     /// None.
     Create,
     /// A closing record that this CPU has claimed, because a SYN starts the tuple anew.
     Restart,
 }
 
-/// A record that gives way to a new one.
+/// Whether a record gives way to the new one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Claim {
+    /// There is none.
+    None,
     /// Already claimed and no longer counted.
     Restart,
-    /// An instance of its path is down.
-    Repick(FlowRecord),
+    /// [`Scratch::previous`], an instance of whose path is down.
+    Repick,
 }
 
 /// The tag bits and state of a fresh state word.
@@ -36,11 +40,11 @@ const fn state_word(tag: u64, state: FlowState, bits: u32) -> u32 {
 
 /// Looks the flow up and follows its state.
 #[inline(always)]
-pub(crate) fn find<T: Tables>(tables: &T, visit: &Visit) -> Found {
+pub(crate) fn find<T: Tables>(tables: &T, visit: &Visit, record: &mut FlowRecord) -> Found {
     let Some(flow) = tables.flow(&visit.key) else {
         return Found::Create;
     };
-    let record = flow.load();
+    flow.load(record);
     if record.tag != key::tag(&visit.key, tables.tag_key()) {
         tables.count(Counter::StaleRecord);
         return Found::Create;
@@ -56,13 +60,13 @@ pub(crate) fn find<T: Tables>(tables: &T, visit: &Visit) -> Found {
             tables.count(Counter::RecordReused);
             return Found::Restart;
         }
-        follow(tables, visit, &flow, &record, state);
+        follow(tables, visit, &flow, record, state);
     }
     if record.last_seen != visit.now {
         flow.touch(visit.now);
     }
     tables.count(Counter::TierRecord);
-    Found::Use(record)
+    Found::Use
 }
 
 /// Takes a record away from everybody else and out of the tenant's usage. False if another CPU was first.
@@ -120,39 +124,36 @@ fn follow<T: Tables>(tables: &T, visit: &Visit, flow: &T::Flow, record: &FlowRec
     }
 }
 
-/// Classifies the flow and writes its record, or goes without one when the budget is reached or the table is full.
-#[inline(always)]
-pub(crate) fn create<T: Tables>(tables: &T, visit: &Visit, claimed: Option<Claim>) -> Step<FlowRecord> {
+/// Classifies the flow and writes its record, or goes without one when the budget is reached or the table is full. The
+/// record to use is in [`Scratch::record`].
+#[inline(never)]
+pub(crate) fn create<T: Tables>(tables: &T, scratch: &mut Scratch, claim: Claim) -> Step<()> {
+    let Scratch { visit, record, previous, walk } = scratch;
+    let visit = &*visit;
+    let previous = if claim == Claim::Repick { Some(&*previous) } else { None };
     let plan = tables.active();
-    let flags = visit.packet.tcp_flags;
-    let is_tcp = visit.key.protocol() == protocol::TCP;
-    let is_midstream = is_tcp && flags & tcp::SYN == 0;
-    let previous = match &claimed {
-        Some(Claim::Repick(previous)) => Some(previous),
-        Some(Claim::Restart) | None => None,
-    };
     let (question, linked) = ask(tables, visit, previous)?;
-    let mut path = recompute(tables, plan, &question)?;
+    walk.run(tables, plan, &question)?;
     if let Some(previous) = previous {
-        keep_live(tables, previous, &mut path);
+        keep_live(tables, previous, &mut walk.path);
     }
+    let path = &walk.path;
+    let flags = visit.packet.tcp_flags;
+    let is_midstream = visit.key.protocol() == protocol::TCP && flags & tcp::SYN == 0;
     let tag = key::tag(&visit.key, tables.tag_key());
-    let began_forward = visit.source_is_a == question.client_is_a;
-    let mut record = FlowRecord {
-        tag,
-        view: path.view,
-        generation: plan.generation() as u32,
-        last_seen: visit.now,
-        state: state_word(tag, FlowState::Unanswered, 0),
-        entry: path.entry,
-        exit: path.exit,
-        path_len: path.len,
-        flags: path.flags,
-        cut_position: path.cut_position,
-        reserved: 0,
-        path: path.instances,
-    };
-    if began_forward {
+    record.tag = tag;
+    record.view = path.view;
+    record.generation = plan.generation() as u32;
+    record.last_seen = visit.now;
+    record.state = state_word(tag, FlowState::Unanswered, 0);
+    record.entry = path.entry;
+    record.exit = path.exit;
+    record.path_len = path.len;
+    record.flags = path.flags;
+    record.cut_position = path.cut_position;
+    record.reserved = 0;
+    record.path = path.instances;
+    if visit.source_is_a == question.client_is_a {
         record.flags |= record_flags::FROM_CLIENT;
     }
     if is_midstream {
@@ -162,19 +163,21 @@ pub(crate) fn create<T: Tables>(tables: &T, visit: &Visit, claimed: Option<Claim
         record.flags |= record_flags::LINKED;
     }
     if let Some(previous) = previous {
-        return repick(tables, visit, previous, record);
+        repick(tables, visit, previous, record);
+        return Ok(());
     }
     if is_midstream {
         tables.count(Counter::TcpNoRecord);
     }
     // Neither an ICMP error nor a RST begins a flow worth remembering.
     let is_transient = visit.packet.is_error || flags & tcp::RST != 0;
-    write(tables, visit, record, claimed.is_some(), is_transient)
+    write(tables, visit, record, claim == Claim::Restart, is_transient);
+    Ok(())
 }
 
 /// Puts a repicked path in the place of the old one; state and usage stay.
 #[inline(always)]
-fn repick<T: Tables>(tables: &T, visit: &Visit, previous: &FlowRecord, mut record: FlowRecord) -> Step<FlowRecord> {
+fn repick<T: Tables>(tables: &T, visit: &Visit, previous: &FlowRecord, record: &mut FlowRecord) {
     record.state = previous.state;
     record.flags = record.flags & !record_flags::FROM_CLIENT
         | previous.flags & (record_flags::FROM_CLIENT | record_flags::MIDSTREAM | record_flags::LINKED)
@@ -182,11 +185,10 @@ fn repick<T: Tables>(tables: &T, visit: &Visit, previous: &FlowRecord, mut recor
     tables.count(Counter::TierOverlay);
     if let Some(flow) = tables.flow(&visit.key)
         && flow.swap_state(previous.state, previous.state & !0xff | FlowState::Dead as u32)
-        && !tables.flow_replace(&visit.key, &record)
+        && !tables.flow_replace(&visit.key, record)
     {
         tables.usage_give(visit.tenant, usage_of(previous.state));
     }
-    Ok(record)
 }
 
 /// Keeps every instance of the old path that is still up and still of the stage's replica set.
@@ -205,17 +207,10 @@ fn keep_live<T: Tables>(tables: &T, previous: &FlowRecord, path: &mut Path) {
     }
 }
 
-/// Inserts a record within the tenant's budget.
+/// Inserts a record within the tenant's budget. If another CPU was first, its record takes the place of ours.
 #[inline(always)]
-fn write<T: Tables>(
-    tables: &T,
-    visit: &Visit,
-    record: FlowRecord,
-    replaces: bool,
-    is_transient: bool,
-) -> Step<FlowRecord> {
-    let in_budget = !is_transient && tables.usage_take(visit.tenant, Usage::Unanswered);
-    if !in_budget {
+fn write<T: Tables>(tables: &T, visit: &Visit, record: &mut FlowRecord, replaces: bool, is_transient: bool) {
+    if is_transient || !tables.usage_take(visit.tenant, Usage::Unanswered) {
         if !is_transient {
             tables.count(Counter::BudgetUnanswered);
         }
@@ -223,43 +218,32 @@ fn write<T: Tables>(
             let _gone = tables.flow_delete(&visit.key);
         }
         tables.count(Counter::TierStateless);
-        return Ok(record);
+        return;
     }
-    let inserted = if replaces && tables.flow_replace(&visit.key, &record) {
+    let inserted = if replaces && tables.flow_replace(&visit.key, record) {
         Inserted::Yes
     } else {
-        tables.flow_insert(&visit.key, &record)
+        tables.flow_insert(&visit.key, record)
     };
-    match inserted {
-        Inserted::Yes => {
-            let overlay = record.flags & record_flags::OVERLAY != 0;
-            tables.count(if overlay { Counter::TierOverlay } else { Counter::TierTable });
-            Ok(record)
-        }
-        Inserted::Exists => {
-            tables.usage_give(visit.tenant, Usage::Unanswered);
-            tables.count(Counter::InsertRace);
-            Ok(winner(tables, visit, record))
-        }
-        Inserted::Full => {
-            tables.usage_give(visit.tenant, Usage::Unanswered);
-            tables.count(Counter::TableFull);
-            tables.count(Counter::TierStateless);
-            Ok(record)
-        }
+    if inserted == Inserted::Yes {
+        let overlay = record.flags & record_flags::OVERLAY != 0;
+        tables.count(if overlay { Counter::TierOverlay } else { Counter::TierTable });
+        return;
     }
-}
-
-/// The record another CPU has just written; ours if it is already gone again.
-#[inline(always)]
-fn winner<T: Tables>(tables: &T, visit: &Visit, ours: FlowRecord) -> FlowRecord {
+    tables.usage_give(visit.tenant, Usage::Unanswered);
+    if inserted == Inserted::Full {
+        tables.count(Counter::TableFull);
+        tables.count(Counter::TierStateless);
+        return;
+    }
+    tables.count(Counter::InsertRace);
+    let ours = *record;
     if let Some(flow) = tables.flow(&visit.key) {
-        let theirs = flow.load();
-        if theirs.tag == ours.tag && FlowState::from_word(theirs.state) != FlowState::Dead {
-            return theirs;
+        flow.load(record);
+        if record.tag != ours.tag || FlowState::from_word(record.state) == FlowState::Dead {
+            *record = ours;
         }
     }
-    ours
 }
 
 /// What is known of the flow from where its frame arrived; and whether a note links it to an inside flow.

@@ -136,11 +136,17 @@ fn to_instance<F: Frame, T: Tables>(
         && side as u8 == Side::Client as u8
         && FlowState::from_word(record.state) == FlowState::Unanswered;
     if leaves_note && !visit.packet.is_error {
-        let note = Note { key: visit.key, view: record.view, position: record.cut_position as u32 };
-        tables.note_put(&note_key(visit, id), &note);
+        leave_note(tables, visit, record, id);
     }
     tables.count_instance(id, frame.len());
     Ok((target, vlan))
+}
+
+/// So that the frame's other side, when it comes out with another tuple, finds its flow's view.
+#[inline(never)]
+fn leave_note<T: Tables>(tables: &T, visit: &Visit, record: &FlowRecord, id: InstanceId) {
+    let note = Note { key: visit.key, view: record.view, position: record.cut_position as u32 };
+    tables.note_put(&note_key(visit, id), &note);
 }
 
 #[inline(always)]
@@ -157,23 +163,27 @@ fn to_attachment<F: Frame, T: Tables>(
     let mac = tables.mac();
     // A frame for the front end's own address came by a routed element: it needs the host's address. Others keep theirs.
     if destination == mac {
-        let key = NeighbourKey { addr: visit.packet.destination, attachment: id.get(), reserved: 0 };
-        let Some(neighbour) = tables.neighbour(&key) else {
-            let notice = Notice {
-                kind: EventKind::NeighbourWanted,
-                tenant: visit.tenant.get(),
-                element: id.get(),
-                value: 0,
-                addr: key.addr,
-            };
-            tables.emit(&notice, frame);
-            return Err(DropReason::NeighbourUnknown);
-        };
-        if !rewrite_macs(frame, neighbour.mac, mac) {
-            return Err(DropReason::FrameEdit);
-        }
+        to_host(frame, tables, visit, id)?;
     }
     Ok(target)
+}
+
+/// Gives the frame the MAC address of the host it is for.
+#[inline(never)]
+fn to_host<F: Frame, T: Tables>(frame: &mut F, tables: &T, visit: &Visit, id: AttachmentId) -> Step<()> {
+    let key = NeighbourKey { addr: visit.packet.destination, attachment: id.get(), reserved: 0 };
+    let Some(neighbour) = tables.neighbour(&key) else {
+        let notice = Notice {
+            kind: EventKind::NeighbourWanted,
+            tenant: visit.tenant.get(),
+            element: id.get(),
+            value: 0,
+            addr: key.addr,
+        };
+        tables.emit(&notice, frame);
+        return Err(DropReason::NeighbourUnknown);
+    };
+    if rewrite_macs(frame, neighbour.mac, tables.mac()) { Ok(()) } else { Err(DropReason::FrameEdit) }
 }
 
 /// Checks that a destination may have the frame: tenant, presence, size.
@@ -200,18 +210,23 @@ fn admit<F: Frame, T: Tables>(
         visit.packet.transport - ETHERNET as u32 + 20 + segment
     };
     if size > target.mtu as u32 {
-        let element = if visit.is_forward(record) { record.entry } else { record.exit };
-        let notice = Notice {
-            kind: EventKind::TooBig,
-            tenant: visit.tenant.get(),
-            element,
-            value: target.mtu as u32,
-            addr: visit.packet.tuple.source,
-        };
-        tables.emit(&notice, frame);
+        tell_too_big(frame, tables, visit, record, target);
         return Err(DropReason::TooBig);
     }
     Ok(())
+}
+
+/// Has the agent answer with ICMP, towards the attachment the sender is behind.
+#[inline(never)]
+fn tell_too_big<F: Frame, T: Tables>(frame: &F, tables: &T, visit: &Visit, record: &FlowRecord, target: &Target) {
+    let notice = Notice {
+        kind: EventKind::TooBig,
+        tenant: visit.tenant.get(),
+        element: if visit.is_forward(record) { record.entry } else { record.exit },
+        value: target.mtu as u32,
+        addr: visit.packet.tuple.source,
+    };
+    tables.emit(&notice, frame);
 }
 
 #[inline(always)]

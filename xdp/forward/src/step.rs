@@ -2,18 +2,18 @@
 
 use crate::control;
 use crate::frame::Frame;
-use crate::key::Tuple;
 use crate::parse::{Fragment, Packet, Parsed, parse};
 use crate::record;
 use crate::route;
 use crate::tables::Tables;
 use crate::verdict::{Step, Verdict};
+use crate::walk::Walk;
 use xdp_layout::flow::{FlowKey, FlowRecord, FragmentKey, FragmentPorts, record_flags};
 use xdp_layout::port::{Port, PortKey, PortKind, Side};
 use xdp_layout::{Counter, DropReason, TenantId};
 
 /// Seconds for which a first fragment is remembered (RFC 791 suggests 15, Linux reassembles for 30).
-pub const FRAGMENT_SECONDS: u32 = 30;
+pub(crate) const FRAGMENT_SECONDS: u32 = 30;
 
 /// Where and when a frame arrived.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -25,18 +25,46 @@ pub struct Arrival {
 }
 
 /// A packet on its way through one hop.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Visit {
     /// Port of arrival.
     pub(crate) port: Port,
     /// The port's kind.
     pub(crate) kind: PortKind,
-    /// VLAN tag the frame arrived with.
-    pub(crate) vlan: u16,
     pub(crate) now: u32,
     pub(crate) tenant: TenantId,
     pub(crate) packet: Packet,
     pub(crate) key: FlowKey,
     pub(crate) source_is_a: bool,
+}
+
+/// Working memory of one [`step`]. The kernel's stack has 512 bytes, so the programs keep it in a per-CPU map; a frame
+/// finds nothing in it that another left, every field is written before it is read. All-zero bytes are a valid value.
+#[derive(Clone, Copy, Debug)]
+pub struct Scratch {
+    pub(crate) visit: Visit,
+    pub(crate) record: FlowRecord,
+    pub(crate) previous: FlowRecord,
+    pub(crate) walk: Walk,
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self {
+            visit: Visit {
+                port: Port::default(),
+                kind: PortKind::None,
+                now: 0,
+                tenant: TenantId::MAX,
+                packet: Packet::default(),
+                key: FlowKey::default(),
+                source_is_a: false,
+            },
+            record: FlowRecord::default(),
+            previous: FlowRecord::default(),
+            walk: Walk::default(),
+        }
+    }
 }
 
 impl Visit {
@@ -59,7 +87,7 @@ impl Visit {
 
 /// Forwards one frame. The frame is changed only if the verdict is neither [`Verdict::Pass`] nor [`Verdict::Drop`].
 #[inline(always)]
-pub fn step<F: Frame, T: Tables>(frame: &mut F, tables: &T, arrival: Arrival) -> Verdict {
+pub fn step<F: Frame, T: Tables>(frame: &mut F, tables: &T, scratch: &mut Scratch, arrival: Arrival) -> Verdict {
     let vlan = frame.vlan();
     let key = PortKey { ifindex: arrival.ifindex, vlan: vlan as u32 };
     let Some(port) = tables.port(key) else {
@@ -72,7 +100,7 @@ pub fn step<F: Frame, T: Tables>(frame: &mut F, tables: &T, arrival: Arrival) ->
         return Verdict::Drop(DropReason::UnknownVlan);
     };
     tables.count(Counter::FramesIn);
-    match forward(frame, tables, arrival, port, vlan) {
+    match forward(frame, tables, scratch, arrival, port, vlan) {
         Ok(verdict) => {
             tables.count(match verdict {
                 Verdict::Deliver(_) => Counter::Delivered,
@@ -93,105 +121,96 @@ pub fn step<F: Frame, T: Tables>(frame: &mut F, tables: &T, arrival: Arrival) ->
 fn forward<F: Frame, T: Tables>(
     frame: &mut F,
     tables: &T,
+    scratch: &mut Scratch,
     arrival: Arrival,
     port: Port,
     vlan: u16,
 ) -> Step<Verdict> {
     let tenant = TenantId::new(port.tenant).ok_or(DropReason::NotConfigured)?;
-    if vlan != 0 && !frame.untag() {
+    // Also takes a priority tag (VLAN 0) off: its frame is untagged for us.
+    if !frame.untag() {
         return Err(DropReason::FrameEdit);
     }
-    let at = control::At { port: &port, vlan, tenant };
-    match parse(frame)? {
-        Parsed::Packet(packet) => {
-            let (packet, key, source_is_a) = identify(tables, arrival.now, tenant, packet)?;
-            let visit = Visit {
-                port,
-                kind: PortKind::from_raw(port.kind),
-                vlan,
-                now: arrival.now,
-                tenant,
-                packet,
-                key,
-                source_is_a,
-            };
-            hop(frame, tables, &visit)
+    let visit = &mut scratch.visit;
+    visit.port = port;
+    visit.kind = PortKind::from_raw(port.kind);
+    visit.now = arrival.now;
+    visit.tenant = tenant;
+    match parse(frame, &mut visit.packet)? {
+        Parsed::Packet => {
+            identify(tables, visit)?;
+            hop(frame, tables, scratch)
         }
-        Parsed::Arp => control::arp(frame, tables, &at),
-        Parsed::Neighbour(kind) => control::neighbour(frame, tables, &at, kind),
+        Parsed::Arp => control::arp(frame, tables, &control::At { port: &visit.port, vlan, tenant }),
+        Parsed::Neighbour(kind) => {
+            control::neighbour(frame, tables, &control::At { port: &visit.port, vlan, tenant }, kind)
+        }
     }
 }
 
 /// Finds out which flow a packet belongs to.
 #[inline(always)]
-fn identify<T: Tables>(
-    tables: &T,
-    now: u32,
-    tenant: TenantId,
-    mut packet: Packet,
-) -> Step<(Packet, FlowKey, bool)> {
-    if packet.beyond_limit {
+fn identify<T: Tables>(tables: &T, visit: &mut Visit) -> Step<()> {
+    if visit.packet.beyond_limit {
         tables.count(Counter::HeaderLimit);
     }
-    match packet.fragment {
-        Fragment::Whole => {}
-        Fragment::First(identification) => {
-            let ports = FragmentPorts {
-                source: packet.tuple.source_port,
-                destination: packet.tuple.destination_port,
-                seen: now,
-            };
-            tables.fragment_put(&fragment_key(tenant, &packet.tuple, identification), &ports);
-        }
-        Fragment::Later(identification) => {
-            let ports = tables
-                .fragment(&fragment_key(tenant, &packet.tuple, identification))
-                .ok_or(DropReason::FragmentBeforeFirst)?;
-            let age = now.wrapping_sub(ports.seen);
-            let ticks = tables.config().ok_or(DropReason::NotConfigured)?.ticks_per_second;
-            if age > FRAGMENT_SECONDS * ticks {
-                return Err(DropReason::FragmentBeforeFirst);
-            }
-            packet.tuple.source_port = ports.source;
-            packet.tuple.destination_port = ports.destination;
-        }
+    if visit.packet.fragment != Fragment::Whole {
+        reassociate(tables, visit)?;
     }
-    let tuple = &packet.tuple;
+    let tuple = &visit.packet.tuple;
     // LAND: which end is the client's would be undefined.
-    if tuple.source.halves() == tuple.destination.halves()
-        && (tuple.source_port == tuple.destination_port || tuple.protocol == crate::wire::protocol::ICMP)
-    {
+    if tuple.source.halves() == tuple.destination.halves() && tuple.source_port == tuple.destination_port {
         return Err(DropReason::SelfTuple);
     }
-    let (key, source_is_a) = tuple.key(tenant);
-    Ok((packet, key, source_is_a))
+    (visit.key, visit.source_is_a) = tuple.key(visit.tenant);
+    Ok(())
 }
 
-#[inline(always)]
-fn fragment_key(tenant: TenantId, tuple: &Tuple, identification: u32) -> FragmentKey {
-    FragmentKey {
-        source: tuple.source,
-        destination: tuple.destination,
-        tenant_protocol: tenant.get() | (tuple.protocol as u32) << 24,
-        identification,
+/// Gives a later fragment the ports of its first, and remembers those of a first.
+#[inline(never)]
+fn reassociate<T: Tables>(tables: &T, visit: &mut Visit) -> Step<()> {
+    let packet = &mut visit.packet;
+    let key = FragmentKey {
+        source: packet.tuple.source,
+        destination: packet.tuple.destination,
+        tenant_protocol: visit.tenant.get() | (packet.tuple.protocol as u32) << 24,
+        identification: packet.identification,
+    };
+    if packet.fragment == Fragment::First {
+        let ports = FragmentPorts {
+            source: packet.tuple.source_port,
+            destination: packet.tuple.destination_port,
+            seen: visit.now,
+        };
+        tables.fragment_put(&key, &ports);
+        return Ok(());
     }
+    let ports = tables.fragment(&key).ok_or(DropReason::FragmentBeforeFirst)?;
+    let ticks = tables.config().ok_or(DropReason::NotConfigured)?.ticks_per_second;
+    if visit.now.wrapping_sub(ports.seen) > FRAGMENT_SECONDS * ticks {
+        return Err(DropReason::FragmentBeforeFirst);
+    }
+    packet.tuple.source_port = ports.source;
+    packet.tuple.destination_port = ports.destination;
+    Ok(())
 }
 
 /// Record, next element, delivery.
 #[inline(always)]
-fn hop<F: Frame, T: Tables>(frame: &mut F, tables: &T, visit: &Visit) -> Step<Verdict> {
-    let mut record = match record::find(tables, visit) {
-        record::Found::Use(record) => record,
-        record::Found::Create => record::create(tables, visit, None)?,
-        record::Found::Restart => record::create(tables, visit, Some(record::Claim::Restart))?,
-    };
-    let mut next = route::next(visit, &record)?;
+fn hop<F: Frame, T: Tables>(frame: &mut F, tables: &T, scratch: &mut Scratch) -> Step<Verdict> {
+    match record::find(tables, &scratch.visit, &mut scratch.record) {
+        record::Found::Use => {}
+        record::Found::Create => record::create(tables, scratch, record::Claim::None)?,
+        record::Found::Restart => record::create(tables, scratch, record::Claim::Restart)?,
+    }
+    let mut next = route::next(&scratch.visit, &scratch.record)?;
     if let route::Next::Instance(instance, _) = next
         && !tables.is_live(instance)
     {
         tables.count(Counter::RecordRepicked);
-        record = record::create(tables, visit, Some(record::Claim::Repick(record)))?;
-        next = route::next(visit, &record)?;
+        scratch.previous = scratch.record;
+        record::create(tables, scratch, record::Claim::Repick)?;
+        next = route::next(&scratch.visit, &scratch.record)?;
     }
-    route::deliver(frame, tables, visit, &record, next)
+    route::deliver(frame, tables, &scratch.visit, &scratch.record, next)
 }

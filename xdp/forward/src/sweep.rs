@@ -6,7 +6,7 @@ use crate::record::usage_of;
 use crate::tables::{FlowRef, Tables};
 use crate::wire::protocol;
 use xdp_layout::config::IdleClass;
-use xdp_layout::flow::{FlowKey, FlowState};
+use xdp_layout::flow::{FlowKey, FlowRecord, FlowState};
 
 /// Which idle limit a record falls under.
 #[inline(always)]
@@ -25,7 +25,8 @@ pub fn expire<T: Tables>(tables: &T, key: &FlowKey, now: u32, force: bool) -> bo
     let (Some(config), Some(tenant), Some(flow)) = (tables.config(), key.tenant(), tables.flow(key)) else {
         return false;
     };
-    let record = flow.load();
+    let mut record = FlowRecord::default();
+    flow.load(&mut record);
     if record.tag != key::tag(key, tables.tag_key()) || FlowState::from_word(record.state) == FlowState::Dead {
         return false;
     }

@@ -68,7 +68,7 @@ pub trait PlanTables {
 /// A record found in the connection table. It may be recycled under the reader's hands, see [`FlowRecord`].
 pub trait FlowRef {
     /// Copies the record.
-    fn load(&self) -> FlowRecord;
+    fn load(&self, into: &mut FlowRecord);
     /// Writes the time of the last frame.
     fn touch(&self, now: u32);
     /// Replaces the state word if it is still `old`.

@@ -45,7 +45,7 @@ pub struct Pinned {
 }
 
 /// The answer: what a flow record is made of.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Path {
     /// The view.
     pub view: u32,
@@ -79,83 +79,85 @@ impl Question<'_> {
 ///
 /// # Errors
 /// The reason for which every frame of such a flow is dropped.
-#[inline(always)]
-pub fn recompute<T: PlanTables>(tables: &T, plan: ActiveWord, question: &Question<'_>) -> Step<Path> {
-    let (client, client_port) = question.client();
-    let (server, server_port) = question.server();
-    let origin = match (question.origin, question.entry) {
-        (Some(origin), _) => Some(origin),
-        // A host behind a client attachment that uses an outside address is still a client.
-        (None, Some(_)) => None,
-        (None, None) => outside_owner(tables, question.tenant, client, client_port),
-    };
-    let origin_set = match origin {
-        Some(origin) => Some(tables.replica_set_of(origin).ok_or(DropReason::PortDown)?),
-        None => None,
-    };
-    let graph = match (question.graph, origin_set) {
-        (Some(graph), _) => graph,
-        (None, Some(set)) => {
-            let key = OriginKey { tenant: question.tenant.get(), replica_set: set.get() as u32 };
-            tables.origin(key).ok_or(DropReason::NoActiveView)?
-        }
-        (None, None) => return Err(DropReason::NoActiveView),
-    };
-    let hash = flow_hash(question.key, tables.flow_hash_key());
-    let (slot, view) = choose_view(tables, plan, question, graph, hash)?;
+pub fn recompute<T: PlanTables>(tables: &T, plan: ActiveWord, question: &Question<'_>) -> Result<Path, DropReason> {
+    let mut walk = Walk::default();
+    walk.run(tables, plan, question)?;
+    Ok(walk.path)
+}
 
-    let exit = match question.exit {
-        Some(exit) => Some(exit),
-        None => route(tables, graph, Side::Server, server),
-    };
-    let mut walk = Walk {
-        tables,
-        plan,
-        hash,
-        edge: view.first_edge,
-        client_attachment: 0,
-        server_attachment: exit.map_or(0, AttachmentId::get),
-        client,
-        server,
-        client_port,
-        server_port,
-        protocol: question.key.protocol(),
-        outcome: Err(DropReason::WalkLimit),
-        path: Path {
-            view: view.view,
-            entry: 0,
-            exit: 0,
-            flags: if question.client_is_a { record_flags::CLIENT_IS_A } else { 0 },
-            len: 0,
-            cut_position: 0,
-            instances: [0; PATH_MAX],
-        },
-    };
-    if let (Some(origin), Some(set)) = (origin, origin_set) {
-        let position_or_set = match question.pinned.and_then(|p| p.position) {
-            Some(position) => (position.get() as u32) << 16,
-            None => set.get() as u32,
+impl Walk {
+    /// Computes the path of a flow into [`Walk::path`].
+    #[inline(always)]
+    pub(crate) fn run<T: PlanTables>(&mut self, tables: &T, plan: ActiveWord, question: &Question<'_>) -> Step<()> {
+        let (client, client_port) = question.client();
+        let (server, server_port) = question.server();
+        let origin = match (question.origin, question.entry) {
+            (Some(origin), _) => Some(origin),
+            // A host behind a client attachment that uses an outside address is still a client.
+            (None, Some(_)) => None,
+            (None, None) => outside_owner(tables, question.tenant, client, client_port),
         };
-        let node = tables.node_of(NodeKey { view_slot: slot, position_or_set }).ok_or(DropReason::NotInPath)?;
-        walk.edge = tables.node(node).ok_or(DropReason::NotInPath)?.first_edge;
-        walk.path.instances[0] = origin.get();
-        walk.path.len = 1;
-        walk.path.flags |= record_flags::STARTS_AT_FUNCTION;
-    } else {
-        let entry = match question.entry {
-            Some(entry) => entry,
-            None => route(tables, graph, Side::Client, client).ok_or(DropReason::NoRoute)?,
+        let origin_set = match origin {
+            Some(origin) => Some(tables.replica_set_of(origin).ok_or(DropReason::PortDown)?),
+            None => None,
         };
-        walk.client_attachment = entry.get();
-        walk.path.entry = entry.get();
+        let graph = match (question.graph, origin_set) {
+            (Some(graph), _) => graph,
+            (None, Some(set)) => {
+                let key = OriginKey { tenant: question.tenant.get(), replica_set: set.get() as u32 };
+                tables.origin(key).ok_or(DropReason::NoActiveView)?
+            }
+            (None, None) => return Err(DropReason::NoActiveView),
+        };
+        let hash = flow_hash(question.key, tables.flow_hash_key());
+        let (slot, view) = choose_view(tables, plan, question, graph, hash)?;
+        let exit = match question.exit {
+            Some(exit) => Some(exit),
+            None => route(tables, graph, Side::Server, server),
+        };
+        *self = Self {
+            plan,
+            hash,
+            edge: view.first_edge,
+            client_attachment: 0,
+            server_attachment: exit.map_or(0, AttachmentId::get),
+            client,
+            server,
+            client_port,
+            server_port,
+            protocol: question.key.protocol(),
+            outcome: Err(DropReason::WalkLimit),
+            path: Path {
+                view: view.view,
+                flags: if question.client_is_a { record_flags::CLIENT_IS_A } else { 0 },
+                ..Path::default()
+            },
+        };
+        if let (Some(origin), Some(set)) = (origin, origin_set) {
+            let position_or_set = match question.pinned.and_then(|p| p.position) {
+                Some(position) => (position.get() as u32) << 16,
+                None => set.get() as u32,
+            };
+            let node = tables.node_of(NodeKey { view_slot: slot, position_or_set }).ok_or(DropReason::NotInPath)?;
+            self.edge = tables.node(node).ok_or(DropReason::NotInPath)?.first_edge;
+            self.path.instances[0] = origin.get();
+            self.path.len = 1;
+            self.path.flags |= record_flags::STARTS_AT_FUNCTION;
+        } else {
+            let entry = match question.entry {
+                Some(entry) => entry,
+                None => route(tables, graph, Side::Client, client).ok_or(DropReason::NoRoute)?,
+            };
+            self.client_attachment = entry.get();
+            self.path.entry = entry.get();
+        }
+        tables.repeat(WALK_MAX, &mut Rounds { walk: self, tables });
+        self.outcome?;
+        if self.path.flags & record_flags::ENDS_AT_FUNCTION == 0 {
+            self.path.exit = exit.ok_or(DropReason::NoRoute)?.get();
+        }
+        Ok(())
     }
-    tables.repeat(WALK_MAX, &mut walk);
-    walk.outcome?;
-    let mut path = walk.path;
-    if path.flags & record_flags::ENDS_AT_FUNCTION == 0 {
-        path.exit = exit.ok_or(DropReason::NoRoute)?.get();
-    }
-    Ok(path)
 }
 
 /// The active view: the canary for its share of the flows, by the flow's own hash; so raising the share keeps the first cohort.
@@ -214,9 +216,9 @@ fn outside_owner<T: PlanTables>(tables: &T, tenant: TenantId, addr: Addr, port: 
     InstanceId::new(owner)
 }
 
-/// The state of a walk: compares one edge a round.
-struct Walk<'a, T> {
-    tables: &'a T,
+/// The state of a walk.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Walk {
     plan: ActiveWord,
     hash: u64,
     edge: u32,
@@ -228,31 +230,56 @@ struct Walk<'a, T> {
     server_port: u16,
     protocol: u8,
     outcome: Step<()>,
-    path: Path,
+    pub(crate) path: Path,
 }
 
-impl<T: PlanTables> Round for Walk<'_, T> {
+impl Default for Walk {
+    fn default() -> Self {
+        Self {
+            plan: ActiveWord(0),
+            hash: 0,
+            edge: 0,
+            client_attachment: 0,
+            server_attachment: 0,
+            client: Addr([0; 16]),
+            server: Addr([0; 16]),
+            client_port: 0,
+            server_port: 0,
+            protocol: 0,
+            outcome: Ok(()),
+            path: Path::default(),
+        }
+    }
+}
+
+/// A walk in progress: compares one edge a round.
+struct Rounds<'a, T> {
+    walk: &'a mut Walk,
+    tables: &'a T,
+}
+
+impl<T: PlanTables> Round for Rounds<'_, T> {
     #[inline(always)]
     fn round(&mut self) -> bool {
-        match self.compare() {
+        match self.walk.compare(self.tables) {
             Ok(true) => true,
             Ok(false) => {
-                self.outcome = Ok(());
+                self.walk.outcome = Ok(());
                 false
             }
             Err(reason) => {
-                self.outcome = Err(reason);
+                self.walk.outcome = Err(reason);
                 false
             }
         }
     }
 }
 
-impl<T: PlanTables> Walk<'_, T> {
+impl Walk {
     /// Compares the current edge and moves on. False at the end of the path.
     #[inline(always)]
-    fn compare(&mut self) -> Step<bool> {
-        let edge = self.tables.edge(self.edge).ok_or(DropReason::NoActiveView)?;
+    fn compare<T: PlanTables>(&mut self, tables: &T) -> Step<bool> {
+        let edge = tables.edge(self.edge).ok_or(DropReason::NoActiveView)?;
         if !self.matches(&edge) {
             if edge.last != 0 {
                 return Err(DropReason::NoMatch);
@@ -263,9 +290,9 @@ impl<T: PlanTables> Walk<'_, T> {
         if edge.target == TARGET_EXIT {
             return Ok(false);
         }
-        let node = self.tables.node(edge.target).ok_or(DropReason::NoActiveView)?;
+        let node = tables.node(edge.target).ok_or(DropReason::NoActiveView)?;
         let set = ReplicaSetId::new(node.replica_set).ok_or(DropReason::NoLiveInstance)?;
-        let members = Members { tables: self.tables, word: self.tables.table(self.plan, set) };
+        let members = Members { tables, word: tables.table(self.plan, set) };
         let pick = maglev::pick(&members, self.hash, set.get() as u32).ok_or(DropReason::NoLiveInstance)?;
         let instance = members.instance(pick.member).ok_or(DropReason::NoLiveInstance)?;
         if pick.overlay {

@@ -1,2 +1,89 @@
-//! eBPF.
-fn main() {}
+//! eBPF entry points. Each turns its context into a frame, runs the one core, and turns the verdict into a kernel constant.
+#![no_std]
+#![no_main]
+#![feature(core_intrinsics)]
+#![allow(internal_features, reason = "core has no atomics for this target")]
+
+mod kernel;
+mod maps;
+mod tc;
+mod xdp;
+
+use aya_ebpf::bindings::{TC_ACT_OK, TC_ACT_SHOT, xdp_action};
+use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_redirect, bpf_redirect_peer};
+use aya_ebpf::macros::{classifier, xdp};
+use aya_ebpf::programs::{TcContext, XdpContext};
+use kernel::Kernel;
+use xdp_forward::{Arrival, Delivery, Scratch, Verdict, step};
+use xdp_layout::port::target_flags;
+
+/// The tick counter: the kernel's jiffies, which cost nothing to read.
+#[inline(always)]
+fn now() -> u32 {
+    // SAFETY: no arguments.
+    unsafe { bpf_jiffies64() as u32 }
+}
+
+/// This CPU's working memory.
+#[inline(always)]
+fn scratch() -> Option<&'static mut Scratch> {
+    // SAFETY: programs of one CPU do not interrupt each other (they run with bottom halves off), so the reference is
+    // exclusive; the map starts as zeros, a valid value, and only `step` writes it.
+    maps::SCRATCH.get_ptr_mut(0).map(|scratch| unsafe { &mut *scratch })
+}
+
+/// tcx ingress of attachments and instances' ports.
+#[classifier]
+pub fn port(ctx: TcContext) -> i32 {
+    let mut frame = tc::TcFrame(ctx.skb.skb);
+    let ifindex = frame.ifindex();
+    let Some(scratch) = scratch() else {
+        return TC_ACT_SHOT as i32;
+    };
+    match step(&mut frame, &Kernel, scratch, Arrival { ifindex, now: now() }) {
+        Verdict::Pass => TC_ACT_OK as i32,
+        Verdict::Drop(_) => TC_ACT_SHOT as i32,
+        Verdict::Deliver(delivery) => deliver(&delivery),
+        // SAFETY: plain integers.
+        Verdict::Transmit { ifindex } => unsafe { bpf_redirect(ifindex, 0) as i32 },
+        // SAFETY: plain integers.
+        Verdict::Reply => unsafe { bpf_redirect(ifindex, 0) as i32 },
+    }
+}
+
+/// Into the namespace behind a veth, or out of an interface.
+#[inline(always)]
+fn deliver(delivery: &Delivery) -> i32 {
+    // SAFETY: plain integers.
+    unsafe {
+        if delivery.flags & target_flags::PEER != 0 {
+            bpf_redirect_peer(delivery.ifindex, 0) as i32
+        } else {
+            bpf_redirect(delivery.ifindex, 0) as i32
+        }
+    }
+}
+
+/// XDP of uplinks.
+#[xdp]
+pub fn uplink(ctx: XdpContext) -> u32 {
+    let mut frame = xdp::XdpFrame(ctx.ctx);
+    let ifindex = ctx.ingress_ifindex() as u32;
+    let Some(scratch) = scratch() else {
+        return xdp_action::XDP_ABORTED;
+    };
+    match step(&mut frame, &Kernel, scratch, Arrival { ifindex, now: now() }) {
+        Verdict::Pass => xdp_action::XDP_PASS,
+        Verdict::Drop(_) => xdp_action::XDP_DROP,
+        Verdict::Deliver(_) => xdp_action::XDP_PASS,
+        // SAFETY: plain integers.
+        Verdict::Transmit { ifindex } => unsafe { bpf_redirect(ifindex, 0) as u32 },
+        Verdict::Reply => xdp_action::XDP_TX,
+    }
+}
+
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    // The verifier refuses an endless loop, so a panic that can be reached does not load.
+    loop {}
+}

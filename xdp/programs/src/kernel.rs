@@ -1,0 +1,350 @@
+//! The core's tables over kernel maps.
+
+use crate::maps::*;
+use aya_ebpf::bindings::{BPF_EXIST, BPF_NOEXIST};
+use aya_ebpf::helpers::generated::bpf_loop;
+use aya_ebpf::maps::lpm_trie::Key;
+use core::ffi::c_void;
+use core::ptr;
+use core::intrinsics::{AtomicOrdering, atomic_cxchg, atomic_xadd};
+use xdp_forward::frame::Frame;
+use xdp_forward::tables::{FlowRef, Inserted, Notice, PlanTables, Round, Tables, Usage};
+use xdp_layout::config::{Config, MAGIC};
+use xdp_layout::event::{EVENT_FRAME, Event, TenantDropKey};
+use xdp_layout::flow::{
+    FlowKey, FlowRecord, FragmentKey, FragmentPorts, Neighbour, NeighbourKey, Note, NoteKey,
+};
+use xdp_layout::plan::{
+    ActiveWord, BANK_WORDS, Edge, GraphWord, Node, NodeKey, OUTSIDE_KEY_FIXED_BITS, OriginKey, OutsideKey,
+    OutsideOwners, PAGE_SLOTS, REPLICA_SETS_MAX, ROUTE_KEY_FIXED_BITS, RouteKey, TableWord, View, ViewKey,
+};
+use xdp_layout::port::{
+    FrontEnd, Instance, OwnedKey, Port, PortKey, TagKey, Target, Tenant, instance_traits, target_flags,
+};
+use xdp_layout::{
+    Addr, AttachmentId, Counter, DropReason, GraphId, InstanceId, NodeId, ReplicaSetId, TenantId,
+};
+
+/// `E2BIG`: the map is full.
+const E2BIG: i32 = -7;
+/// `EEXIST`.
+const EEXIST: i32 = -17;
+
+/// The kernel's maps. Without data: the maps are statics.
+pub struct Kernel;
+
+/// A record in the kernel's hash; may be recycled, see [`FlowRecord`].
+pub struct KernelFlow(*mut FlowRecord);
+
+impl FlowRef for KernelFlow {
+    #[inline(always)]
+    fn load(&self, into: &mut FlowRecord) {
+        // SAFETY: the map returned the pointer and the RCU section of this program keeps the memory mapped. Another CPU may
+        // write it meanwhile: the read is volatile, any bytes are a record, and the caller compares the tag.
+        unsafe { *into = ptr::read_volatile(self.0) }
+    }
+
+    #[inline(always)]
+    fn touch(&self, now: u32) {
+        // SAFETY: as above; `last_seen` may be written blindly.
+        unsafe { ptr::write_volatile(&raw mut (*self.0).last_seen, now) }
+    }
+
+    #[inline(always)]
+    fn swap_state(&self, old: u32, new: u32) -> bool {
+        // `core` has no atomics for this target, though the machine has (instruction set v3, kernel 5.12).
+        // SAFETY: as above; the field is aligned and only ever changed atomically or with the whole element.
+        unsafe { cas(&raw mut (*self.0).state, old, new) }
+    }
+}
+
+#[inline(always)]
+unsafe fn cas(word: *mut u32, old: u32, new: u32) -> bool {
+    // SAFETY: the caller passes an aligned word of a map value.
+    unsafe { atomic_cxchg::<_, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(word, old, new).1 }
+}
+
+/// Adds and returns what was there before.
+#[inline(always)]
+unsafe fn fetch_add(word: *mut u64, value: u64) -> u64 {
+    // SAFETY: the caller passes an aligned word of a map value.
+    unsafe { atomic_xadd::<_, u64, { AtomicOrdering::SeqCst }>(word, value) }
+}
+
+/// Runs one round for `bpf_loop`.
+extern "C" fn round<R: Round>(_index: u32, rounds: *mut c_void) -> i64 {
+    // SAFETY: `repeat` below passes a valid exclusive pointer and does not touch it during the loop.
+    let rounds = unsafe { &mut *rounds.cast::<R>() };
+    !rounds.round() as i64
+}
+
+/// The element of a hash, copied.
+macro_rules! copied {
+    ($map:ident, $key:expr) => {
+        // SAFETY: the pointer comes from the map; a torn read gives some other valid bit pattern, since elements are
+        // replaced as a whole and any bytes are a value.
+        $map.get_ptr($key).map(|value| unsafe { *value })
+    };
+}
+
+impl PlanTables for Kernel {
+    #[inline(always)]
+    fn active(&self) -> ActiveWord {
+        // SAFETY: a valid pointer into a memory-mapped array; user space stores the word as a whole.
+        ActiveWord(ACTIVE.get_ptr(0).map_or(0, |word| unsafe { ptr::read_volatile(word) }))
+    }
+    #[inline(always)]
+    fn flow_hash_key(&self) -> [u64; 2] {
+        CONFIG.get(0).map_or([0; 2], |config| config.flow_key)
+    }
+    #[inline(always)]
+    fn graph(&self, plan: ActiveWord, graph: GraphId) -> GraphWord {
+        let index = plan.bank() * BANK_WORDS + REPLICA_SETS_MAX + graph.get() as u32;
+        // SAFETY: as for `active`.
+        GraphWord(PLAN.get_ptr(index).map_or(0, |word| unsafe { ptr::read_volatile(word) }))
+    }
+    #[inline(always)]
+    fn table(&self, plan: ActiveWord, set: ReplicaSetId) -> TableWord {
+        let index = plan.bank() * BANK_WORDS + set.get() as u32;
+        // SAFETY: as for `active`.
+        TableWord(PLAN.get_ptr(index).map_or(0, |word| unsafe { ptr::read_volatile(word) }))
+    }
+    #[inline(always)]
+    fn page_entry(&self, index: u32) -> Option<u16> {
+        let page = PAGES.get(index / PAGE_SLOTS)?;
+        page.get(index as usize % PAGE_SLOTS as usize).copied()
+    }
+    #[inline(always)]
+    fn view(&self, slot: u32) -> Option<View> {
+        VIEWS.get(slot).copied()
+    }
+    #[inline(always)]
+    fn view_slot(&self, key: ViewKey) -> Option<u32> {
+        copied!(VIEW_SLOTS, key)
+    }
+    #[inline(always)]
+    fn node(&self, index: u32) -> Option<Node> {
+        NODES.get(index).copied()
+    }
+    #[inline(always)]
+    fn node_of(&self, key: NodeKey) -> Option<u32> {
+        copied!(NODE_OF, key)
+    }
+    #[inline(always)]
+    fn edge(&self, index: u32) -> Option<Edge> {
+        EDGES.get(index).copied()
+    }
+    #[inline(always)]
+    fn route(&self, key: RouteKey) -> Option<AttachmentId> {
+        AttachmentId::new(*ROUTES.get(Key::new(ROUTE_KEY_FIXED_BITS + 128, key))? as u16)
+    }
+    #[inline(always)]
+    fn outside(&self, key: OutsideKey) -> Option<OutsideOwners> {
+        OUTSIDE.get(Key::new(OUTSIDE_KEY_FIXED_BITS + 128, key)).copied()
+    }
+    #[inline(always)]
+    fn origin(&self, key: OriginKey) -> Option<GraphId> {
+        GraphId::new(copied!(ORIGINS, key)? as u16)
+    }
+    #[inline(always)]
+    fn is_live(&self, instance: InstanceId) -> bool {
+        INSTANCES.get(instance.get() as u32).is_some_and(|i| {
+            i.traits & instance_traits::DOWN == 0 && i.ports[0].flags & target_flags::EXISTS != 0
+        })
+    }
+    #[inline(always)]
+    fn replica_set_of(&self, instance: InstanceId) -> Option<ReplicaSetId> {
+        ReplicaSetId::new(INSTANCES.get(instance.get() as u32)?.replica_set)
+    }
+    #[inline(always)]
+    fn repeat<R: Round>(&self, max: u32, rounds: &mut R) {
+        // SAFETY: the callback gets the pointer to `rounds`, which outlives the call.
+        unsafe { bpf_loop(max, round::<R> as *mut c_void, (&raw mut *rounds).cast(), 0) };
+    }
+}
+
+impl Kernel {
+    #[inline(always)]
+    fn usage(&self, tenant: TenantId, usage: Usage) -> Option<(u64, *mut u64)> {
+        let tenant: *mut Tenant = TENANTS.get_ptr_mut(tenant.get())?;
+        // SAFETY: the pointer comes from the map; the limits are plain words, the counters only changed atomically.
+        unsafe {
+            Some(match usage {
+                Usage::Unanswered => {
+                    ((*tenant).unanswered_max, &raw mut (*tenant).unanswered)
+                }
+                Usage::Established => {
+                    ((*tenant).established_max, &raw mut (*tenant).established)
+                }
+            })
+        }
+    }
+}
+
+impl Tables for Kernel {
+    type Flow = KernelFlow;
+
+    #[inline(always)]
+    fn config(&self) -> Option<Config> {
+        CONFIG.get(0).copied().filter(|config| config.magic == MAGIC)
+    }
+    #[inline(always)]
+    fn mac(&self) -> [u8; 6] {
+        CONFIG.get(0).map_or([0; 6], |config| config.mac)
+    }
+    #[inline(always)]
+    fn port(&self, key: PortKey) -> Option<Port> {
+        copied!(PORTS, key)
+    }
+    #[inline(always)]
+    fn attachment(&self, id: AttachmentId) -> Option<Target> {
+        ATTACHMENTS.get(id.get() as u32).copied()
+    }
+    #[inline(always)]
+    fn instance(&self, id: InstanceId) -> Option<Instance> {
+        INSTANCES.get(id.get() as u32).copied()
+    }
+    #[inline(always)]
+    fn tag(&self, key: TagKey) -> Option<u16> {
+        copied!(TAGS, key).map(|vlan| vlan as u16)
+    }
+    #[inline(always)]
+    fn owns(&self, key: OwnedKey) -> bool {
+        OWNED.get_ptr(key).is_some()
+    }
+    #[inline(always)]
+    fn front_end(&self, id: NodeId) -> Option<FrontEnd> {
+        FRONT_ENDS.get(id.get() as u32).copied()
+    }
+    #[inline(always)]
+    fn sender(&self, addr: Addr) -> Option<NodeId> {
+        NodeId::new(copied!(SENDERS, addr.0)? as u16)
+    }
+    #[inline(always)]
+    fn tag_key(&self) -> u64 {
+        CONFIG.get(0).map_or(0, |config| config.tag_key)
+    }
+    #[inline(always)]
+    fn flow(&self, key: &FlowKey) -> Option<KernelFlow> {
+        FLOWS.get_ptr_mut(key).map(KernelFlow)
+    }
+    #[inline(always)]
+    fn flow_insert(&self, key: &FlowKey, record: &FlowRecord) -> Inserted {
+        match FLOWS.insert(key, record, BPF_NOEXIST as u64) {
+            Ok(()) => Inserted::Yes,
+            Err(EEXIST) => Inserted::Exists,
+            Err(E2BIG) => Inserted::Full,
+            // No memory, or the bucket is locked by this CPU: no room for this frame.
+            Err(_) => Inserted::Full,
+        }
+    }
+    #[inline(always)]
+    fn flow_replace(&self, key: &FlowKey, record: &FlowRecord) -> bool {
+        FLOWS.insert(key, record, BPF_EXIST as u64).is_ok()
+    }
+    #[inline(always)]
+    fn flow_delete(&self, key: &FlowKey) -> bool {
+        FLOWS.remove(key).is_ok()
+    }
+    #[inline(always)]
+    fn usage_take(&self, tenant: TenantId, usage: Usage) -> bool {
+        let Some((max, counter)) = self.usage(tenant, usage) else {
+            return false;
+        };
+        // SAFETY: a counter of a map value, only changed atomically.
+        unsafe {
+            if fetch_add(counter, 1) < max {
+                return true;
+            }
+            fetch_add(counter, u64::MAX);
+        }
+        false
+    }
+    #[inline(always)]
+    fn usage_give(&self, tenant: TenantId, usage: Usage) {
+        if let Some((_, counter)) = self.usage(tenant, usage) {
+            // SAFETY: a counter of a map value, only changed atomically.
+            unsafe { fetch_add(counter, u64::MAX) };
+        }
+    }
+    #[inline(always)]
+    fn fragment(&self, key: &FragmentKey) -> Option<FragmentPorts> {
+        copied!(FRAGMENTS, key)
+    }
+    #[inline(always)]
+    fn fragment_put(&self, key: &FragmentKey, ports: &FragmentPorts) {
+        let _full = FRAGMENTS.insert(key, ports, 0);
+    }
+    #[inline(always)]
+    fn note(&self, key: &NoteKey) -> Option<Note> {
+        copied!(NOTES, key)
+    }
+    #[inline(always)]
+    fn note_put(&self, key: &NoteKey, note: &Note) {
+        let _full = NOTES.insert(key, note, 0);
+    }
+    #[inline(always)]
+    fn neighbour(&self, key: &NeighbourKey) -> Option<Neighbour> {
+        copied!(NEIGHBOURS, key)
+    }
+    #[inline(always)]
+    fn neighbour_put(&self, key: &NeighbourKey, neighbour: &Neighbour) {
+        let _full = NEIGHBOURS.insert(key, neighbour, 0);
+    }
+    #[inline(always)]
+    fn count(&self, counter: Counter) {
+        if let Some(count) = COUNTERS.get_ptr_mut(counter as u32) {
+            // SAFETY: this CPU's own word.
+            unsafe { *count += 1 }
+        }
+    }
+    #[inline(always)]
+    fn count_drop(&self, reason: DropReason, tenant: u32) {
+        if let Some(count) = DROPS.get_ptr_mut(reason as u32) {
+            // SAFETY: this CPU's own word.
+            unsafe { *count += 1 }
+        }
+        if tenant == 0 {
+            return;
+        }
+        let key = TenantDropKey { tenant, reason: reason as u32 };
+        if let Some(count) = TENANT_DROPS.get_ptr_mut(key) {
+            // SAFETY: this CPU's own word.
+            unsafe { *count += 1 }
+        } else {
+            let _full = TENANT_DROPS.insert(key, 1, 0);
+        }
+    }
+    #[inline(always)]
+    fn count_instance(&self, instance: InstanceId, bytes: u32) {
+        if let Some(traffic) = INSTANCE_TRAFFIC.get_ptr_mut(instance.get() as u32) {
+            // SAFETY: this CPU's own words.
+            unsafe {
+                (*traffic).frames += 1;
+                (*traffic).bytes += bytes as u64;
+            }
+        }
+    }
+    #[inline(always)]
+    fn emit<F: Frame>(&self, notice: &Notice, frame: &F) {
+        let Some(mut entry) = EVENTS.reserve::<Event>(0) else {
+            return;
+        };
+        let event = entry.as_mut_ptr();
+        // SAFETY: the entry is reserved memory of the event's size; every field is written before it is submitted.
+        unsafe {
+            (*event).kind = notice.kind as u32;
+            (*event).tenant = notice.tenant;
+            (*event).element = notice.element as u32;
+            (*event).value = notice.value;
+            (*event).addr = notice.addr;
+            let mut chunk = 0;
+            while chunk < EVENT_FRAME {
+                let bytes: [u8; 16] = frame.load_at(chunk as u32).unwrap_or([0; 16]);
+                ptr::write_unaligned((&raw mut (*event).frame).cast::<u8>().add(chunk).cast(), bytes);
+                chunk += 16;
+            }
+        }
+        entry.submit(0);
+    }
+}

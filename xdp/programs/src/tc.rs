@@ -1,0 +1,94 @@
+//! A frame in tc: its VLAN tag in metadata, perhaps standing for many segments.
+
+use aya_ebpf::bindings::__sk_buff;
+use aya_ebpf::helpers::generated::{
+    bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_store_bytes, bpf_skb_vlan_pop, bpf_skb_vlan_push,
+};
+use core::mem::MaybeUninit;
+use xdp_forward::frame::Frame;
+
+/// EtherType of 802.1Q in network byte order.
+const VLAN_PROTOCOL: u16 = 0x8100u16.to_be();
+
+/// The frame of a tc program.
+pub struct TcFrame(pub *mut __sk_buff);
+
+impl TcFrame {
+    #[inline(always)]
+    fn skb(&self) -> &__sk_buff {
+        // SAFETY: the kernel passes a valid context.
+        unsafe { &*self.0 }
+    }
+
+    /// The interface it arrived at.
+    #[inline(always)]
+    pub fn ifindex(&self) -> u32 {
+        self.skb().ifindex
+    }
+}
+
+impl Frame for TcFrame {
+    #[inline(always)]
+    fn len(&self) -> u32 {
+        self.skb().len
+    }
+    #[inline(always)]
+    fn gso_size(&self) -> u32 {
+        self.skb().gso_size
+    }
+    #[inline(always)]
+    fn vlan(&self) -> u16 {
+        if self.skb().vlan_present == 0 { 0 } else { self.skb().vlan_tci as u16 & 0xfff }
+    }
+    #[inline(always)]
+    fn untag(&mut self) -> bool {
+        // SAFETY: valid context.
+        self.skb().vlan_present == 0 || unsafe { bpf_skb_vlan_pop(self.0) } == 0
+    }
+    #[inline(always)]
+    fn tag(&mut self, vlan: u16) -> bool {
+        // SAFETY: valid context.
+        unsafe { bpf_skb_vlan_push(self.0, VLAN_PROTOCOL, vlan) == 0 }
+    }
+    #[inline(always)]
+    fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        let start = self.skb().data as usize + offset;
+        if start + N > self.skb().data_end as usize {
+            return None;
+        }
+        // SAFETY: just compared with the end of the linear part.
+        Some(unsafe { (start as *const [u8; N]).read_unaligned() })
+    }
+    #[inline(always)]
+    fn load_at<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
+        let mut bytes = MaybeUninit::<[u8; N]>::uninit();
+        // SAFETY: the helper checks the offset and writes all N bytes or fails.
+        unsafe {
+            if bpf_skb_load_bytes(self.0.cast(), offset, bytes.as_mut_ptr().cast(), N as u32) != 0 {
+                return None;
+            }
+            Some(bytes.assume_init())
+        }
+    }
+    // By helper rather than through a pointer: a program that writes through pointers makes the kernel copy the headers of
+    // every cloned frame (each one a TCP sender sends) before it runs.
+    #[inline(always)]
+    fn store<const N: usize>(&mut self, offset: usize, bytes: [u8; N]) -> bool {
+        // SAFETY: the helper checks the offset.
+        unsafe { bpf_skb_store_bytes(self.0, offset as u32, bytes.as_ptr().cast(), N as u32, 0) == 0 }
+    }
+    #[inline(always)]
+    fn pull<const COUNT: usize>(&mut self) -> bool {
+        // Encapsulated frames are taken apart in XDP, before receive offload; tc never sees one of ours.
+        false
+    }
+    #[inline(always)]
+    fn push<const COUNT: usize>(&mut self, _bytes: &[u8; COUNT]) -> bool {
+        false
+    }
+    #[inline(always)]
+    fn resize(&mut self, len: u32) -> bool {
+        // SAFETY: valid context.
+        unsafe { bpf_skb_change_tail(self.0, len, 0) == 0 }
+    }
+}

@@ -12,3 +12,14 @@
 pub mod model;
 mod name;
 mod net;
+
+pub mod check;
+mod cidr;
+mod digest;
+mod image;
+mod outside;
+pub mod view;
+
+pub use check::{Checked, Violation, ViolationKind, check, check_after, check_capacity};
+pub use cidr::{Cidr, addr_of};
+pub use view::{View, ViewContent};

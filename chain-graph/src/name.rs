@@ -108,6 +108,11 @@ pub struct ObjectKey {
 }
 
 impl ObjectKey {
+    /// A key below all keys of the tenant; no resource has it.
+    pub(crate) fn first_of(tenant: &ResourceName) -> Self {
+        Self { tenant: tenant.clone(), name: ResourceName("".into()) }
+    }
+
     /// Puts the two together.
     pub fn new(tenant: &ResourceName, name: &ResourceName) -> Self {
         Self { tenant: tenant.clone(), name: name.clone() }

@@ -16,10 +16,13 @@ mod net;
 pub mod check;
 mod cidr;
 mod digest;
-mod image;
+pub mod image;
 mod outside;
+pub mod plan;
 pub mod view;
 
 pub use check::{Checked, Violation, ViolationKind, check, check_after, check_capacity};
 pub use cidr::{Cidr, addr_of};
+pub use image::{BuildError, BuiltTable, Cluster, Image};
+pub use plan::Plan;
 pub use view::{View, ViewContent};

@@ -3,7 +3,6 @@
 use crate::cidr::Cidr;
 use crate::model::{OutsideBlock, PortRange};
 use std::collections::BTreeMap;
-use xdp_layout::InstanceId;
 
 /// One outside block and what it belongs to.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -58,6 +57,3 @@ pub(crate) fn by_prefix<O: Copy + Ord>(claims: &mut [Claim<O>]) -> BTreeMap<Cidr
     }
     prefixes
 }
-
-/// A claim of an instance.
-pub(crate) type InstanceClaim = Claim<InstanceId>;

@@ -1,0 +1,344 @@
+//! One tenant's share of an image.
+
+use super::BuildError;
+use crate::check::Resolved;
+use crate::cidr::{Cidr, addr_of};
+use crate::digest::Digest;
+use crate::model::{Attachment, Budget, NetworkFunction, ResourceName, Side, Tenancy, Tenant, TupleEffect, VlanId};
+use crate::outside::{Claim, by_prefix};
+use crate::plan::{ActiveViews, OutsideBlocks, OutsideOwner, ViewRef};
+use crate::view::View;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use xdp_layout::plan::{OUTSIDE_RANGES_MAX, OutsideOwners, OutsideRange};
+use xdp_layout::{Addr, AttachmentId, GraphId, InstanceId, ReplicaSetId, TenantId, ViewId};
+
+/// Everything the data plane needs for one tenant. Immutable and shared between images: two images whose `Arc`s for a
+/// tenant are the same need no comparing.
+#[derive(Clone, Debug)]
+pub struct TenantImage {
+    pub(super) source: Arc<Tenant>,
+    pub(super) attachment_sources: Vec<Arc<Attachment>>,
+    pub(super) graph_sources: Vec<Arc<Resolved>>,
+    pub(super) last_view: Option<ViewId>,
+    attachments: BTreeMap<AttachmentId, AttachmentImage>,
+    graphs: BTreeMap<GraphId, GraphImage>,
+    routes: BTreeMap<Route, Option<AttachmentId>>,
+    outside_blocks: Option<Arc<OutsideBlocks>>,
+    outside: BTreeMap<Cidr, OutsideOwners>,
+    origins: BTreeMap<ReplicaSetId, GraphId>,
+    owned: BTreeSet<Addr>,
+    ports: BTreeMap<PortName, PortBinding>,
+    tags: BTreeMap<InstanceId, VlanId>,
+}
+
+/// An attachment as a destination.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AttachmentImage {
+    /// Its name.
+    pub name: ResourceName,
+    /// Its side.
+    pub side: Side,
+    /// Name of the interface.
+    pub interface: Arc<str>,
+    /// VLAN to push.
+    pub vlan: Option<VlanId>,
+    /// The graph that uses it.
+    pub graph: Option<GraphId>,
+}
+
+/// A graph and its installed views.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GraphImage {
+    /// Its name.
+    pub name: ResourceName,
+    /// Which views new flows take.
+    pub active: ActiveViews,
+    /// Views by number, the active ones among them.
+    pub views: BTreeMap<ViewId, Arc<View>>,
+}
+
+/// A prefix on a side of a graph. Of several that hold an address the longest decides.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Route {
+    /// The graph.
+    pub graph: GraphId,
+    /// The side.
+    pub side: Side,
+    /// The prefix.
+    pub prefix: Cidr,
+}
+
+/// Where frames of the tenant arrive.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct PortName {
+    /// Name of the interface.
+    pub interface: Arc<str>,
+    /// VLAN on it.
+    pub vlan: Option<VlanId>,
+}
+
+/// What a port is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum PortBinding {
+    /// An attachment.
+    Attachment {
+        /// Which one.
+        id: AttachmentId,
+        /// Its side.
+        side: Side,
+        /// The graph that uses it.
+        graph: Option<GraphId>,
+    },
+    /// A port of an instance that the tenant's graphs use.
+    Instance {
+        /// Which one.
+        id: InstanceId,
+        /// Its side; `Client` for the only port of a one-armed instance.
+        side: Side,
+    },
+}
+
+/// What a tenant's graphs were given before.
+pub(super) struct Before<'a> {
+    pub(super) active: &'a dyn Fn(GraphId) -> Option<ActiveViews>,
+    pub(super) view: &'a dyn Fn(GraphId) -> Option<Arc<View>>,
+    pub(super) last_view: Option<ViewId>,
+}
+
+/// Prefixes an attachment takes: all addresses of both families if it names none.
+pub(crate) fn taken_prefixes(attachment: &Attachment) -> Vec<Cidr> {
+    if attachment.prefixes.is_empty() {
+        vec![Cidr::V4, Cidr::ALL]
+    } else {
+        attachment.prefixes.iter().map(|&net| net.into()).collect()
+    }
+}
+
+impl TenantImage {
+    /// Owner.
+    pub fn id(&self) -> TenantId {
+        self.source.id
+    }
+    /// Its name.
+    pub fn name(&self) -> &ResourceName {
+        &self.source.name
+    }
+    /// Its share of the connection table.
+    pub fn budget(&self) -> Budget {
+        self.source.budget
+    }
+    /// All its attachments.
+    pub fn attachments(&self) -> &BTreeMap<AttachmentId, AttachmentImage> {
+        &self.attachments
+    }
+    /// Its graphs.
+    pub fn graphs(&self) -> &BTreeMap<GraphId, GraphImage> {
+        &self.graphs
+    }
+    /// Which attachment takes an address. `None` keeps IPv4 addresses out of an IPv6 prefix that formally holds them (`::/0`).
+    pub fn routes(&self) -> &BTreeMap<Route, Option<AttachmentId>> {
+        &self.routes
+    }
+    /// Owners of outside addresses: of several prefixes that hold an address the longest has them all.
+    pub fn outside(&self) -> &BTreeMap<Cidr, OutsideOwners> {
+        &self.outside
+    }
+    /// The same as the plan has them.
+    pub fn outside_blocks(&self) -> Option<&Arc<OutsideBlocks>> {
+        self.outside_blocks.as_ref()
+    }
+    /// The graph in which a tuple-making replica set continues.
+    pub fn origins(&self) -> &BTreeMap<ReplicaSetId, GraphId> {
+        &self.origins
+    }
+    /// Addresses for which the front end answers ARP and neighbour solicitations.
+    pub fn owned(&self) -> &BTreeSet<Addr> {
+        &self.owned
+    }
+    /// Where its frames arrive: attachments and ports of the instances its graphs use.
+    pub fn ports(&self) -> &BTreeMap<PortName, PortBinding> {
+        &self.ports
+    }
+    /// Its tags at shared instances.
+    pub fn tags(&self) -> &BTreeMap<InstanceId, VlanId> {
+        &self.tags
+    }
+    /// The highest view number it was ever given.
+    pub fn last_view(&self) -> Option<ViewId> {
+        self.last_view
+    }
+
+    /// Whether an image of these would be the same.
+    pub(super) fn is_current(&self, tenant: &Arc<Tenant>, attachments: &[&Arc<Attachment>], graphs: &[&Arc<Resolved>]) -> bool {
+        let same = |a: &[&Arc<Attachment>]| {
+            a.len() == self.attachment_sources.len()
+                && a.iter().zip(&self.attachment_sources).all(|(a, b)| Arc::ptr_eq(a, b))
+        };
+        Arc::ptr_eq(tenant, &self.source)
+            && same(attachments)
+            && graphs.len() == self.graph_sources.len()
+            && graphs.iter().zip(&self.graph_sources).all(|(a, b)| Arc::ptr_eq(a, b))
+    }
+
+    /// Builds a tenant's image. A graph keeps its view if its content is the same as before.
+    pub(super) fn build(
+        tenant: &Arc<Tenant>,
+        attachments: &[&Arc<Attachment>],
+        graphs: &[&Arc<Resolved>],
+        before: &Before<'_>,
+    ) -> Result<Self, BuildError> {
+        let mut image = Self {
+            source: Arc::clone(tenant),
+            attachment_sources: attachments.iter().map(|a| Arc::clone(a)).collect(),
+            graph_sources: graphs.iter().map(|g| Arc::clone(g)).collect(),
+            last_view: before.last_view,
+            attachments: BTreeMap::new(),
+            graphs: BTreeMap::new(),
+            routes: BTreeMap::new(),
+            outside_blocks: None,
+            outside: BTreeMap::new(),
+            origins: BTreeMap::new(),
+            owned: BTreeSet::new(),
+            ports: BTreeMap::new(),
+            tags: BTreeMap::new(),
+        };
+        for resolved in graphs {
+            image.add_graph(resolved, before)?;
+        }
+        for attachment in attachments {
+            image.add_attachment(attachment, graphs);
+        }
+        image.add_functions(graphs);
+        Ok(image)
+    }
+
+    fn add_graph(&mut self, resolved: &Resolved, before: &Before<'_>) -> Result<(), BuildError> {
+        let graph = resolved.graph.id;
+        let routes = self.add_routes(graph, resolved);
+        let content = &resolved.content;
+        let known = (before.active)(graph).filter(|active| active.tenant == self.source.id);
+        let (active, view) = match known {
+            Some(known) if known.stable.digest == content.digest() => {
+                let view = (before.view)(graph).filter(|view| view.id() == known.stable.id);
+                let renew = || {
+                    let ViewRef { id, parent, .. } = known.stable;
+                    Arc::new(View::new(self.source.id, graph, id, parent, Arc::clone(content)))
+                };
+                (ActiveViews { routes, ..known }, view.unwrap_or_else(renew))
+            }
+            known => {
+                let id = self.last_view.map_or(1, |last| last.get() + 1);
+                let id = ViewId::new(id).ok_or_else(|| BuildError::ViewsExhausted { tenant: self.source.name.clone() })?;
+                self.last_view = Some(id);
+                let parent = known.map(|known| known.stable.id);
+                let stable = ViewRef { id, parent, digest: content.digest() };
+                let view = View::new(self.source.id, graph, id, parent, Arc::clone(content));
+                (ActiveViews { tenant: self.source.id, stable, canary: None, routes }, Arc::new(view))
+            }
+        };
+        let views = BTreeMap::from([(view.id(), view)]);
+        self.graphs.insert(graph, GraphImage { name: resolved.graph.name.clone(), active, views });
+        Ok(())
+    }
+
+    /// Enters a graph's routes; returns their digest.
+    fn add_routes(&mut self, graph: GraphId, resolved: &Resolved) -> u64 {
+        let mut routes = BTreeMap::new();
+        for (side, attachment) in &resolved.attachments {
+            for prefix in taken_prefixes(attachment) {
+                routes.insert(Route { graph, side: *side, prefix }, Some(attachment.id));
+                if prefix.length() < Cidr::V4.length() && prefix.covers(Cidr::V4) {
+                    routes.entry(Route { graph, side: *side, prefix: Cidr::V4 }).or_insert(None);
+                }
+            }
+        }
+        let mut digest = Digest::new();
+        for (route, attachment) in &routes {
+            digest.number(route.side as u8).bytes(&route.prefix.addr().0).number(route.prefix.length());
+            digest.number(attachment.map_or(0, AttachmentId::get));
+        }
+        self.routes.append(&mut routes);
+        digest.finish()
+    }
+
+    fn add_attachment(&mut self, attachment: &Attachment, graphs: &[&Arc<Resolved>]) {
+        let user = graphs.iter().find(|resolved| resolved.attachments.iter().any(|(_, used)| used.id == attachment.id));
+        let graph = user.map(|resolved| resolved.graph.id);
+        let interface: Arc<str> = attachment.interface.as_str().into();
+        let port = PortName { interface: Arc::clone(&interface), vlan: attachment.vlan };
+        self.ports.insert(port, PortBinding::Attachment { id: attachment.id, side: attachment.side, graph });
+        let image = AttachmentImage {
+            name: attachment.name.clone(),
+            side: attachment.side,
+            interface,
+            vlan: attachment.vlan,
+            graph,
+        };
+        self.attachments.insert(attachment.id, image);
+    }
+
+    fn add_functions(&mut self, graphs: &[&Arc<Resolved>]) {
+        let mut functions: BTreeMap<&ResourceName, (&Arc<NetworkFunction>, GraphId)> = BTreeMap::new();
+        for resolved in graphs {
+            for function in &resolved.functions {
+                functions.entry(&function.name).or_insert((function, resolved.graph.id));
+            }
+        }
+        let mut blocks = Vec::new();
+        for (function, graph) in functions.into_values() {
+            self.owned.extend(function.addresses.iter().map(|ip| addr_of(*ip)));
+            for set in function.replica_sets.values() {
+                if function.tuple != TupleEffect::Keeps {
+                    // Flows of a version that no graph names any more go on in the graph that uses the function.
+                    self.origins.insert(set.id, graph);
+                }
+                for instance in set.instances.values() {
+                    self.add_instance(function, instance);
+                    blocks.extend(instance.outside.iter().map(|block| OutsideOwner {
+                        prefix: block.prefix.trunc(),
+                        ports: block.ports(),
+                        instance: instance.id,
+                    }));
+                }
+            }
+        }
+        for resolved in graphs {
+            for (function, set) in resolved.replica_sets() {
+                if function.tuple != TupleEffect::Keeps {
+                    self.origins.insert(set.id, resolved.graph.id);
+                }
+            }
+        }
+        if !blocks.is_empty() {
+            let mut claims: Vec<_> = blocks
+                .iter()
+                .map(|block| Claim { prefix: block.prefix.into(), ports: block.ports, owner: block.instance })
+                .collect();
+            self.outside = by_prefix(&mut claims).into_iter().map(|(prefix, ranges)| (prefix, owners(&ranges))).collect();
+            self.outside_blocks = Some(Arc::new(blocks.into()));
+        }
+    }
+
+    fn add_instance(&mut self, function: &NetworkFunction, instance: &crate::model::Instance) {
+        let vlan = match &function.tenancy {
+            Tenancy::Exclusive => None,
+            Tenancy::Tagged { tags, .. } => tags.get(&self.source.name).copied(),
+        };
+        if let Some(vlan) = vlan {
+            self.tags.insert(instance.id, vlan);
+        }
+        for side in [Side::Server, Side::Client] {
+            let port = PortName { interface: instance.ports.at(side).interface.as_str().into(), vlan };
+            self.ports.insert(port, PortBinding::Instance { id: instance.id, side });
+        }
+    }
+}
+
+fn owners(ranges: &[(crate::model::PortRange, InstanceId)]) -> OutsideOwners {
+    let mut owners = OutsideOwners { ranges: [OutsideRange::default(); OUTSIDE_RANGES_MAX] };
+    for (entry, (ports, instance)) in owners.ranges.iter_mut().zip(ranges) {
+        *entry = OutsideRange { low: ports.first, high: ports.last, instance: instance.get(), reserved: 0 };
+    }
+    owners
+}

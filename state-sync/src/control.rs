@@ -1,0 +1,272 @@
+//! The one writer: commands in, durable state and a programmed data path out.
+
+use crate::command::{Change, Command, Rejected};
+use crate::dataplane::{DataPlane, DataPlaneError, Installed, Observer, Target};
+use crate::state::{Applied, DesiredState};
+use crate::store::{Store, StoreError};
+use crate::{Action, ResourcePath};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+use xdp_layout::Generation;
+
+/// How the control plane runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ControlOptions {
+    /// Commands that may wait; further ones are held back at the caller.
+    pub queue: usize,
+    /// Time between two attempts while the data path is not programmed in full.
+    pub retry: Duration,
+}
+
+impl Default for ControlOptions {
+    fn default() -> Self {
+        Self { queue: 1024, retry: Duration::from_secs(1) }
+    }
+}
+
+/// How far the data path has followed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Programmed {
+    /// The plan that is asked for.
+    pub desired: Generation,
+    /// The plan in force; `None` before the first.
+    pub installed: Option<Installed>,
+    /// Why the last attempt failed.
+    pub error: Option<DataPlaneError>,
+}
+
+impl Programmed {
+    /// Why the data path does not run the desired plan in full; `None` if it does.
+    pub fn reason(&self) -> Option<String> {
+        if let Some(error) = &self.error {
+            return Some(error.to_string());
+        }
+        match &self.installed {
+            None => Some("nothing is installed yet".to_owned()),
+            Some(installed) if installed.generation < self.desired => {
+                Some(format!("generation {} is being installed", self.desired))
+            }
+            Some(installed) if !installed.pending.is_empty() => {
+                let ports = installed.pending.iter().map(|port| format!("{}: {}", port.interface, port.reason));
+                Some(ports.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join("; "))
+            }
+            Some(_) => None,
+        }
+    }
+}
+
+/// The answer to a command.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Outcome {
+    /// What happened, see [`Applied::changes`].
+    pub changes: Vec<Change>,
+    /// The plan that holds it.
+    pub generation: Generation,
+    /// How far the data path has followed.
+    pub programmed: Arc<Programmed>,
+}
+
+/// Why a command has no outcome.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// It was refused; nothing changed.
+    #[error(transparent)]
+    Rejected(#[from] Rejected),
+    /// It could not be made durable; nothing changed.
+    #[error("cannot store the change: {0}")]
+    Store(Arc<StoreError>),
+    /// The control plane is shutting down.
+    #[error("the control plane is shutting down")]
+    Stopped,
+}
+
+struct Job {
+    command: Command,
+    reply: oneshot::Sender<Result<Outcome, WriteError>>,
+}
+
+/// Handle to the writer. Cheap to clone; the writer stops when the last handle is dropped.
+#[derive(Clone)]
+pub struct ControlPlane {
+    jobs: mpsc::Sender<Job>,
+    state: watch::Receiver<Arc<DesiredState>>,
+    programmed: watch::Receiver<Arc<Programmed>>,
+    observer: Arc<dyn Observer>,
+}
+
+impl ControlPlane {
+    /// Starts the writer in a thread of its own, since storing and installing block. It first installs the state as it
+    /// was stored. The handle of the thread is for waiting at the end.
+    ///
+    /// # Errors
+    /// The thread could not be started.
+    pub fn start(
+        store: Store,
+        state: DesiredState,
+        dataplane: Box<dyn DataPlane>,
+        options: ControlOptions,
+    ) -> std::io::Result<(Self, JoinHandle<()>)> {
+        let (jobs, queue) = mpsc::channel(options.queue.max(1));
+        let programmed = Arc::new(Programmed { desired: state.generation(), installed: None, error: None });
+        let (state_out, state_in) = watch::channel(Arc::new(state));
+        let (programmed_out, programmed_in) = watch::channel(programmed);
+        let observer = dataplane.observer();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        let writer =
+            Writer { store, dataplane, state: state_out, programmed: programmed_out, queue, retry: options.retry };
+        let thread = std::thread::Builder::new()
+            .name("control-plane".to_owned())
+            .spawn(move || runtime.block_on(writer.run()))?;
+        Ok((Self { jobs, state: state_in, programmed: programmed_in, observer }, thread))
+    }
+
+    /// The state after the last command that was made durable.
+    pub fn state(&self) -> Arc<DesiredState> {
+        Arc::clone(&self.state.borrow())
+    }
+
+    /// How far the data path has followed; changes can be awaited on it.
+    pub fn programmed(&self) -> watch::Receiver<Arc<Programmed>> {
+        self.programmed.clone()
+    }
+
+    /// Carries out a command. When it returns, the change is durable, and the data path was given it.
+    ///
+    /// # Errors
+    /// [`WriteError`]; nothing changed then, unless the control plane stopped meanwhile.
+    pub async fn write(&self, command: Command) -> Result<Outcome, WriteError> {
+        let (reply, answer) = oneshot::channel();
+        self.jobs.send(Job { command, reply }).await.map_err(|_| WriteError::Stopped)?;
+        answer.await.map_err(|_| WriteError::Stopped)?
+    }
+
+    /// What a command would do now.
+    ///
+    /// # Errors
+    /// [`Rejected`] as for [`write`](Self::write).
+    pub fn validate(&self, command: &Command) -> Result<Applied, Rejected> {
+        self.state().apply(command)
+    }
+
+    /// Looks at the data path, on a thread where that may block.
+    ///
+    /// # Errors
+    /// What `look` returns, or that it panicked.
+    pub async fn observe<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&dyn Observer) -> Result<T, DataPlaneError> + Send + 'static,
+    ) -> Result<T, DataPlaneError> {
+        let observer = Arc::clone(&self.observer);
+        match tokio::task::spawn_blocking(move || look(observer.as_ref())).await {
+            Ok(result) => result,
+            Err(error) => Err(DataPlaneError { operation: "observe".to_owned(), cause: error.to_string() }),
+        }
+    }
+
+    /// The data path, to look at from a thread where that may block.
+    pub fn observer(&self) -> Arc<dyn Observer> {
+        Arc::clone(&self.observer)
+    }
+}
+
+struct Writer {
+    store: Store,
+    dataplane: Box<dyn DataPlane>,
+    state: watch::Sender<Arc<DesiredState>>,
+    programmed: watch::Sender<Arc<Programmed>>,
+    queue: mpsc::Receiver<Job>,
+    retry: Duration,
+}
+
+impl Writer {
+    async fn run(mut self) {
+        self.install();
+        loop {
+            let mut jobs = Vec::new();
+            let received = if self.programmed.borrow().reason().is_some() {
+                match tokio::time::timeout(self.retry, self.queue.recv_many(&mut jobs, usize::MAX)).await {
+                    Ok(received) => received,
+                    Err(_elapsed) => {
+                        self.install();
+                        continue;
+                    }
+                }
+            } else {
+                self.queue.recv_many(&mut jobs, usize::MAX).await
+            };
+            if received == 0 {
+                return;
+            }
+            self.serve(jobs);
+        }
+    }
+
+    /// Carries out commands that came together: one transaction, one installation.
+    fn serve(&mut self, jobs: Vec<Job>) {
+        let old = Arc::clone(&self.state.borrow());
+        let mut next: Option<DesiredState> = None;
+        let mut touched: BTreeSet<ResourcePath> = BTreeSet::new();
+        let mut accepted = Vec::new();
+        for Job { command, reply } in jobs {
+            match next.as_ref().unwrap_or(&old).apply(&command) {
+                Ok(Applied { state, changes, changed }) => {
+                    if changed {
+                        let real = changes.iter().filter(|change| change.action != Action::Unchanged);
+                        touched.extend(real.map(|change| change.path.clone()));
+                        next = Some(state);
+                    }
+                    let generation = next.as_ref().unwrap_or(&old).generation();
+                    accepted.push((reply, changes, generation));
+                }
+                Err(rejected) => answer(reply, Err(rejected.into())),
+            }
+        }
+        if let Some(next) = next {
+            let touched: Vec<ResourcePath> = touched.into_iter().collect();
+            if let Err(error) = self.store.commit(&old, &next, &touched) {
+                tracing::error!(%error, "change not stored");
+                let error = Arc::new(error);
+                for (reply, ..) in accepted {
+                    answer(reply, Err(WriteError::Store(Arc::clone(&error))));
+                }
+                return;
+            }
+            self.state.send_replace(Arc::new(next));
+            self.install();
+        }
+        let programmed = Arc::clone(&self.programmed.borrow());
+        for (reply, changes, generation) in accepted {
+            answer(reply, Ok(Outcome { changes, generation, programmed: Arc::clone(&programmed) }));
+        }
+    }
+
+    fn install(&mut self) {
+        let state = Arc::clone(&self.state.borrow());
+        let target = Target {
+            generation: state.generation(),
+            checked: Arc::clone(state.checked()),
+            views: state.compiled_views(),
+        };
+        let desired = target.generation;
+        let before = Arc::clone(&self.programmed.borrow());
+        let after = match self.dataplane.install(&target) {
+            Ok(installed) => Programmed { desired, installed: Some(installed), error: None },
+            Err(error) => Programmed { desired, installed: before.installed.clone(), error: Some(error) },
+        };
+        if after.reason() != before.reason() {
+            match after.reason() {
+                Some(reason) => tracing::warn!(generation = %desired, reason, "data path not programmed in full"),
+                None => tracing::info!(generation = %desired, "data path programmed"),
+            }
+        }
+        self.programmed.send_replace(Arc::new(after));
+    }
+}
+
+/// A caller that has gone away needs no answer.
+fn answer(reply: oneshot::Sender<Result<Outcome, WriteError>>, result: Result<Outcome, WriteError>) {
+    drop(reply.send(result));
+}

@@ -1,0 +1,310 @@
+//! The seam between control plane and data path.
+
+use chain_graph::model::{Protocol, Side};
+use chain_graph::{Checked, View};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use xdp_layout::flow::{FlowKey, FlowRecord};
+use xdp_layout::{AttachmentId, Counter, DropReason, Generation, InstanceId, Position, ReplicaSetId, TenantId, ViewId};
+
+/// What the data path shall do: one plan, complete.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// Number of the plan. Rises from call to call, not always by one: changes that wait are installed together.
+    pub generation: Generation,
+    /// Everything that is declared.
+    pub checked: Arc<Checked>,
+    /// The active view of every graph.
+    pub views: Vec<View>,
+}
+
+/// A data path. One caller installs plans; [`Observer`]s look at it meanwhile.
+pub trait DataPlane: Send {
+    /// Makes the data path follow a plan, and returns when it does. Level-triggered: the same plan is given again after
+    /// an error, or while ports are pending. Blocks.
+    ///
+    /// A port whose interface is missing or down is no error: everything else is installed and the port reported as
+    /// [`PendingPort`].
+    ///
+    /// # Errors
+    /// The plan could not be installed; the one before goes on.
+    fn install(&mut self, target: &Target) -> Result<Installed, DataPlaneError>;
+
+    /// A handle to look at the data path while plans are installed.
+    fn observer(&self) -> Arc<dyn Observer>;
+}
+
+/// Looks at a data path. Calls block for as long as reading kernel maps takes.
+pub trait Observer: Send + Sync {
+    /// The plan in force and the use of the connection table.
+    ///
+    /// # Errors
+    /// The data path could not be read.
+    fn status(&self) -> Result<DataPlaneStatus, DataPlaneError>;
+
+    /// Counters since the data path was loaded.
+    ///
+    /// # Errors
+    /// The data path could not be read.
+    fn counters(&self) -> Result<Counters, DataPlaneError>;
+
+    /// A page of flow records in the table's own order.
+    ///
+    /// # Errors
+    /// The data path could not be read.
+    fn flows(&self, query: &FlowQuery) -> Result<FlowPage, DataPlaneError>;
+
+    /// Where the forwarding core would send a frame. Changes nothing.
+    ///
+    /// # Errors
+    /// The data path could not be read.
+    fn trace(&self, query: &TraceQuery) -> Result<Trace, DataPlaneError>;
+}
+
+/// What went wrong in the data path: operation, object and cause as text for operators.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("data path: {operation}: {cause}")]
+pub struct DataPlaneError {
+    /// What was attempted on what, for example `write map FLOWS`.
+    pub operation: String,
+    /// Why it failed.
+    pub cause: String,
+}
+
+/// A plan in force.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Installed {
+    /// Number of the plan.
+    pub generation: Generation,
+    /// Digest of the plan; equal on every node that runs it.
+    pub digest: u64,
+    /// Maglev tables.
+    pub tables: Vec<TableDigest>,
+    /// Ports that could not be programmed yet.
+    pub pending: Vec<PendingPort>,
+}
+
+/// The Maglev table of a replica set.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TableDigest {
+    /// Whose table.
+    pub replica_set: ReplicaSetId,
+    /// Digest of its bytes.
+    pub digest: u64,
+    /// Slots.
+    pub slots: u32,
+    /// Members, those of weight 0 included.
+    pub members: u32,
+}
+
+/// A port that waits for its interface.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct PendingPort {
+    /// Whose port.
+    pub owner: PortOwner,
+    /// Name of the interface.
+    pub interface: String,
+    /// What is wrong with it.
+    pub reason: PendingReason,
+}
+
+/// Who a port belongs to.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum PortOwner {
+    /// An attachment.
+    Attachment(AttachmentId),
+    /// An instance.
+    Instance(InstanceId),
+}
+
+/// Why a port is pending.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum PendingReason {
+    /// There is no interface of that name.
+    Missing,
+    /// The interface is down.
+    Down,
+    /// Programs could not be attached, for the reason given.
+    Attach(String),
+}
+
+impl std::fmt::Display for PendingReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Missing => f.write_str("no such interface"),
+            Self::Down => f.write_str("interface is down"),
+            Self::Attach(cause) => write!(f, "cannot attach: {cause}"),
+        }
+    }
+}
+
+/// Use of the connection table.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct DataPlaneStatus {
+    /// The plan in force; `None` before the first.
+    pub generation: Option<Generation>,
+    /// Its digest.
+    pub digest: u64,
+    /// Records the connection table holds.
+    pub flow_capacity: u64,
+    /// Usage by tenant.
+    pub tenants: BTreeMap<TenantId, FlowUsage>,
+}
+
+/// A tenant's records.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct FlowUsage {
+    /// Flows seen in one direction.
+    pub unanswered: u64,
+    /// Flows seen in both directions.
+    pub established: u64,
+}
+
+/// Counters, summed over CPUs, monotone while the data path is loaded.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Counters {
+    /// Frames and lookups; absent means 0.
+    pub events: BTreeMap<Counter, u64>,
+    /// Dropped frames; absent means 0.
+    pub drops: BTreeMap<DropReason, u64>,
+    /// Dropped frames whose tenant is known.
+    pub tenant_drops: BTreeMap<(TenantId, DropReason), u64>,
+}
+
+impl Counters {
+    /// One counter.
+    pub fn event(&self, counter: Counter) -> u64 {
+        self.events.get(&counter).copied().unwrap_or(0)
+    }
+
+    /// Frames dropped for a reason.
+    pub fn dropped(&self, reason: DropReason) -> u64 {
+        self.drops.get(&reason).copied().unwrap_or(0)
+    }
+}
+
+/// Which flows to list.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct FlowQuery {
+    /// Of this tenant only.
+    pub tenant: Option<TenantId>,
+    /// Pinned to this instance only.
+    pub instance: Option<InstanceId>,
+    /// Begin after this key, which the page before gave as [`FlowPage::next`].
+    pub after: Option<FlowKey>,
+    /// At most this many.
+    pub limit: usize,
+}
+
+/// A page of flows.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct FlowPage {
+    /// Flows that were asked for.
+    pub flows: Vec<FlowEntry>,
+    /// Where the next page begins; `None` at the end. The table's order changes while flows come and go, so a key that is
+    /// gone starts from the beginning.
+    pub next: Option<FlowKey>,
+}
+
+/// A flow and its record.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FlowEntry {
+    /// Tenant and tuple.
+    pub key: FlowKey,
+    /// Its record.
+    pub record: FlowRecord,
+    /// Time since its last frame.
+    pub idle: Duration,
+}
+
+/// A frame to trace.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TraceQuery {
+    /// Owner.
+    pub tenant: TenantId,
+    /// The side it arrives from.
+    pub side: Side,
+    /// Where it arrives; `None` for the attachment of that side that takes the source address.
+    pub attachment: Option<AttachmentId>,
+    /// IP protocol.
+    pub protocol: Protocol,
+    /// Source address and port (identifier for ICMP echo, 0 without ports).
+    pub source: (IpAddr, u16),
+    /// Destination address and port.
+    pub destination: (IpAddr, u16),
+}
+
+/// Why a hop was chosen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HopReason {
+    /// The flow's record says so.
+    Record,
+    /// A slot of the Maglev table.
+    TableSlot(u32),
+    /// As above, but that slot's instance is down.
+    Overlay {
+        /// The slot.
+        slot: u32,
+        /// The instance in it.
+        choice: InstanceId,
+    },
+    /// The tuple lies in the instance's outside block.
+    OutsideBlock,
+    /// The address is behind the attachment.
+    Route,
+}
+
+/// Where a hop leads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HopTarget {
+    /// To an instance.
+    Instance {
+        /// The instance.
+        instance: InstanceId,
+        /// Its replica set.
+        replica_set: ReplicaSetId,
+        /// Position of the node in the view.
+        position: Position,
+    },
+    /// Out through an attachment.
+    Attachment(AttachmentId),
+}
+
+/// A step of a trace.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Hop {
+    /// Where the frame goes.
+    pub target: HopTarget,
+    /// Why.
+    pub reason: HopReason,
+}
+
+/// How a trace ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TraceEnd {
+    /// The last hop is the attachment it leaves by.
+    Delivered,
+    /// The last hop rewrites the tuple.
+    TupleChanges,
+    /// The last hop ends the connection.
+    FlowEnds,
+    /// It is dropped.
+    Dropped(DropReason),
+}
+
+/// Where a frame would go.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Trace {
+    /// Steps in the order the frame takes; those before a drop included.
+    pub hops: Vec<Hop>,
+    /// How it ends.
+    pub end: TraceEnd,
+    /// The view that decided.
+    pub view: Option<ViewId>,
+    /// The plan in force.
+    pub generation: Option<Generation>,
+    /// Whether the flow has a record.
+    pub has_record: bool,
+}

@@ -1,0 +1,224 @@
+//! The state machine.
+
+use crate::apply::Draft;
+use crate::command::{Change, Command, REQUEST_ID_MAX, Refusal, Rejected};
+use crate::numbers::Cursors;
+use crate::resource::{FunctionSpec, GraphSpec, InstanceSpec, ReplicaSetSpec, Resource, ResourcePath};
+use crate::{Action, RequestMemo};
+use chain_graph::model::{Desired, ObjectKey};
+use chain_graph::{Checked, View, check_after, check_capacity};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
+use std::sync::Arc;
+use xdp_layout::{Generation, TenantId, ViewId};
+
+/// Requests whose ids are remembered.
+pub const REQUESTS_REMEMBERED: usize = 1024;
+
+/// A resource with what the state machine keeps beside it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Entry {
+    /// What was written.
+    pub resource: Resource,
+    /// The number given to it; 0 for network functions, which have none.
+    pub number: u32,
+    /// Revision of the state at its last change; its etag.
+    pub revision: u64,
+}
+
+/// The active view of a graph.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ActiveView {
+    /// Its number, unique for the tenant, never used again.
+    pub id: ViewId,
+    /// The view it replaced.
+    pub parent: Option<ViewId>,
+    /// Digest of its content.
+    pub digest: u64,
+}
+
+/// Everything that is declared, with numbers, revisions and views: a deterministic state machine. The same commands
+/// give the same state everywhere. A value never changes; [`apply`](Self::apply) makes a new one that shares what is
+/// equal.
+#[derive(Clone, Debug)]
+pub struct DesiredState {
+    pub(crate) capacity: u64,
+    pub(crate) revision: u64,
+    pub(crate) desired: Desired,
+    pub(crate) checked: Arc<Checked>,
+    pub(crate) revisions: BTreeMap<ResourcePath, u64>,
+    pub(crate) cursors: Cursors,
+    pub(crate) views: BTreeMap<ObjectKey, ActiveView>,
+    pub(crate) last_views: BTreeMap<TenantId, ViewId>,
+    pub(crate) requests: VecDeque<Arc<RequestMemo>>,
+}
+
+/// What a command did.
+#[derive(Clone, Debug)]
+pub struct Applied {
+    /// The new state; the old one if nothing changed.
+    pub state: DesiredState,
+    /// One change for each operation, in their order, then one for each further resource deleted.
+    pub changes: Vec<Change>,
+    /// Whether the state differs from the old one.
+    pub changed: bool,
+}
+
+impl DesiredState {
+    /// Nothing declared. The connection table holds `capacity` records; the tenants' budgets must fit in.
+    ///
+    /// # Errors
+    /// [`Rejected`] if the model refuses even that.
+    pub fn empty(capacity: u64) -> Result<Self, Rejected> {
+        let desired = Desired::default();
+        let checked = check(None, &desired, capacity)?;
+        Ok(Self {
+            capacity,
+            revision: 0,
+            desired,
+            checked,
+            revisions: BTreeMap::new(),
+            cursors: Cursors::default(),
+            views: BTreeMap::new(),
+            last_views: BTreeMap::new(),
+            requests: VecDeque::new(),
+        })
+    }
+
+    /// What the command makes of this state.
+    ///
+    /// # Errors
+    /// [`Rejected`] with everything that is wrong with the command.
+    pub fn apply(&self, command: &Command) -> Result<Applied, Rejected> {
+        let length = command.request_id.chars().count();
+        if length > REQUEST_ID_MAX {
+            return Err(Refusal::RequestIdTooLong(length).into());
+        }
+        if let Some(memo) = self.requests.iter().find(|memo| memo.is(&command.request_id)) {
+            return self.repeat(memo, command);
+        }
+        let mut draft = Draft::new(self, command);
+        draft.run();
+        draft.finish()
+    }
+
+    /// The result of a request that was made before.
+    fn repeat(&self, memo: &RequestMemo, command: &Command) -> Result<Applied, Rejected> {
+        if memo.fingerprint != RequestMemo::fingerprint_of(command) {
+            return Err(Refusal::RequestIdReused(command.request_id.clone()).into());
+        }
+        let changes = memo.changes.iter().map(|(path, action)| {
+            let now = self.get(path);
+            let (before, after) = match action {
+                Action::Created | Action::Updated => (None, now),
+                Action::Unchanged => (now.clone(), now),
+                Action::Deleted => (None, None),
+            };
+            Change { path: path.clone(), action: *action, before, after }
+        });
+        Ok(Applied { changes: changes.collect(), state: self.clone(), changed: false })
+    }
+
+    /// Number of changes so far.
+    pub const fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// The plan that this state asks for: one higher than the revision, since a plan has no number 0.
+    pub fn generation(&self) -> Generation {
+        Generation::new(self.revision.saturating_add(1)).unwrap_or(Generation::MAX)
+    }
+
+    /// What is declared, unchecked.
+    pub const fn desired(&self) -> &Desired {
+        &self.desired
+    }
+
+    /// What is declared, checked.
+    pub const fn checked(&self) -> &Arc<Checked> {
+        &self.checked
+    }
+
+    /// The active views, compiled.
+    pub fn compiled_views(&self) -> Vec<View> {
+        let compiled = self.views.iter().filter_map(|(key, view)| {
+            let tenant = self.desired.tenants.get(&key.tenant)?.id;
+            let graph = self.desired.graphs.get(key)?.id;
+            let content = Arc::clone(self.checked.content(key)?);
+            Some(View::new(tenant, graph, view.id, view.parent, content))
+        });
+        compiled.collect()
+    }
+
+    /// Size of the connection table, in records.
+    pub const fn capacity(&self) -> u64 {
+        self.capacity
+    }
+
+    /// Active views by graph.
+    pub const fn views(&self) -> &BTreeMap<ObjectKey, ActiveView> {
+        &self.views
+    }
+
+    /// Names of all resources after `after`, in their order.
+    pub fn paths_after<'a>(&'a self, after: Option<&'a ResourcePath>) -> impl Iterator<Item = &'a ResourcePath> + 'a {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.revisions.range((start, Bound::Unbounded)).map(|(path, _)| path)
+    }
+
+    /// A resource.
+    pub fn get(&self, path: &ResourcePath) -> Option<Entry> {
+        let (resource, number) = find(&self.desired, path)?;
+        Some(Entry { resource, number, revision: self.revisions.get(path).copied()? })
+    }
+
+    /// All resources in the order of their names.
+    pub fn entries(&self) -> impl Iterator<Item = (&ResourcePath, Entry)> {
+        self.revisions.keys().filter_map(|path| Some((path, self.get(path)?)))
+    }
+}
+
+/// Checks the whole model; what is unchanged since `earlier` is not looked at again.
+pub(crate) fn check(earlier: Option<&Checked>, desired: &Desired, capacity: u64) -> Result<Arc<Checked>, Rejected> {
+    let over = check_capacity(desired, capacity).err();
+    match (check_after(earlier, desired), over) {
+        (Ok(checked), None) => Ok(Arc::new(checked)),
+        (Ok(_), Some(over)) => Err(Rejected { refusals: Vec::new(), violations: vec![over] }),
+        (Err(mut violations), over) => {
+            violations.extend(over);
+            Err(Rejected { refusals: Vec::new(), violations })
+        }
+    }
+}
+
+/// What was written for a resource, and its number.
+pub(crate) fn find(desired: &Desired, path: &ResourcePath) -> Option<(Resource, u32)> {
+    match path {
+        ResourcePath::Tenant(name) => {
+            desired.tenants.get(name).map(|t| (Resource::Tenant(t.as_ref().into()), t.id.get()))
+        }
+        ResourcePath::NetworkFunction(name) => desired
+            .functions
+            .get(name)
+            .map(|f| (Resource::NetworkFunction(FunctionSpec::from(f.as_ref())), 0)),
+        ResourcePath::ReplicaSet { function, name } => {
+            let set = desired.functions.get(function)?.replica_sets.get(name)?;
+            Some((Resource::ReplicaSet(ReplicaSetSpec::of(function, set)), set.id.get().into()))
+        }
+        ResourcePath::Instance { function, replica_set, name } => {
+            let set = desired.functions.get(function)?.replica_sets.get(replica_set)?;
+            let instance = set.instances.get(name)?;
+            let spec = InstanceSpec::of(function, replica_set, instance);
+            Some((Resource::Instance(spec), instance.id.get().into()))
+        }
+        ResourcePath::Attachment(key) => desired
+            .attachments
+            .get(key)
+            .map(|a| (Resource::Attachment(a.as_ref().into()), a.id.get().into())),
+        ResourcePath::Graph(key) => desired
+            .graphs
+            .get(key)
+            .map(|g| (Resource::Graph(GraphSpec::from(g.as_ref())), g.id.get().into())),
+    }
+}

@@ -1,0 +1,307 @@
+//! Desired state on disk: one redb file, one transaction per accepted group of commands.
+//!
+//! | table | key | value |
+//! |---|---|---|
+//! | `meta` | `format`, `state` | format version; revision and number cursors |
+//! | `resources` | resource name | [`Entry`] |
+//! | `views` | `tenant/graph` | [`ActiveView`] |
+//! | `last_views` | tenant number | last view number |
+//! | `requests` | revision | [`RequestMemo`] |
+//!
+//! Values are JSON: small, readable with any tool, and tolerant of fields that a later version adds.
+
+use crate::apply::restore;
+use crate::command::Rejected;
+use crate::numbers::Cursors;
+use crate::state::{ActiveView, DesiredState, Entry};
+use crate::{RequestMemo, ResourcePath};
+use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::collections::{BTreeMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use xdp_layout::{TenantId, ViewId};
+
+/// Version of the file's content. A file with a higher one is refused.
+pub const FORMAT: u32 = 1;
+
+const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
+const RESOURCES: TableDefinition<&str, &[u8]> = TableDefinition::new("resources");
+const VIEWS: TableDefinition<&str, &[u8]> = TableDefinition::new("views");
+const LAST_VIEWS: TableDefinition<u32, u32> = TableDefinition::new("last_views");
+const REQUESTS: TableDefinition<u64, &[u8]> = TableDefinition::new("requests");
+
+/// What is wrong with the store.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The file or its directory could not be opened or made.
+    #[error("state file {path}: open: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Cause.
+        source: std::io::Error,
+    },
+    /// Another process has the file open.
+    #[error("state file {path}: another process has it open")]
+    Locked {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The database refused an operation.
+    #[error("state file {path}: {operation}: {source}")]
+    Database {
+        /// The file.
+        path: PathBuf,
+        /// What was attempted.
+        operation: &'static str,
+        /// Cause.
+        source: Box<redb::Error>,
+    },
+    /// The content is damaged.
+    #[error("state file {path}: damaged: {what}; restore it from a backup, or move it away to start empty")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What and where.
+        what: String,
+    },
+    /// The file was written by a newer program.
+    #[error("state file {path}: format {found} is newer than this program's {FORMAT}; use a newer switchyard")]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+    },
+    /// What is stored breaks a rule of this program.
+    #[error("state file {path}: not accepted: {source}")]
+    Refused {
+        /// The file.
+        path: PathBuf,
+        /// The rules.
+        source: Rejected,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+struct Head {
+    revision: u64,
+    cursors: Cursors,
+}
+
+/// The open state file.
+#[derive(Debug)]
+pub struct Store {
+    path: PathBuf,
+    database: Database,
+}
+
+impl Store {
+    /// Opens a state file, or makes an empty one, and reads the state. `capacity`: records of the connection table.
+    ///
+    /// # Errors
+    /// [`StoreError`]; nothing was changed then.
+    pub fn open(path: &Path, capacity: u64) -> Result<(Self, DesiredState), StoreError> {
+        let path = path.to_owned();
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent).map_err(|source| StoreError::Io { path: path.clone(), source })?;
+        }
+        let database = match Database::create(&path) {
+            Ok(database) => database,
+            Err(redb::DatabaseError::DatabaseAlreadyOpen) => return Err(StoreError::Locked { path }),
+            Err(redb::DatabaseError::Storage(redb::StorageError::Corrupted(what))) => {
+                return Err(StoreError::Damaged { path, what });
+            }
+            Err(redb::DatabaseError::Storage(redb::StorageError::Io(source)))
+                if source.kind() == std::io::ErrorKind::InvalidData =>
+            {
+                return Err(StoreError::Damaged { path, what: source.to_string() });
+            }
+            Err(redb::DatabaseError::Storage(redb::StorageError::Io(source))) => return Err(StoreError::Io { path, source }),
+            Err(source) => return Err(StoreError::Database { path, operation: "open", source: Box::new(source.into()) }),
+        };
+        let store = Self { path, database };
+        store.prepare()?;
+        let state = store.load(capacity)?;
+        Ok((store, state))
+    }
+
+    /// Writes what differs between two states, durably: when it returns, a loss of power loses nothing of it.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`]; then nothing of it is stored.
+    pub fn commit(&self, old: &DesiredState, new: &DesiredState, touched: &[ResourcePath]) -> Result<(), StoreError> {
+        self.write("commit", |transaction| {
+            let mut resources = transaction.open_table(RESOURCES)?;
+            for path in touched {
+                match new.get(path) {
+                    Some(entry) => resources.insert(path.to_string().as_str(), encode(&entry).as_slice())?,
+                    None => resources.remove(path.to_string().as_str())?,
+                };
+            }
+            let mut views = transaction.open_table(VIEWS)?;
+            for key in old.views.keys().filter(|key| !new.views.contains_key(key)) {
+                views.remove(key.to_string().as_str())?;
+            }
+            for (key, view) in new.views.iter().filter(|(key, view)| old.views.get(key) != Some(view)) {
+                views.insert(key.to_string().as_str(), encode(view).as_slice())?;
+            }
+            let mut last_views = transaction.open_table(LAST_VIEWS)?;
+            for (tenant, view) in new.last_views.iter().filter(|(t, view)| old.last_views.get(t) != Some(view)) {
+                last_views.insert(tenant.get(), view.get())?;
+            }
+            let mut requests = transaction.open_table(REQUESTS)?;
+            let first_kept = new.requests.front().map_or(0, |memo| memo.revision);
+            for memo in old.requests.iter().take_while(|memo| memo.revision < first_kept) {
+                requests.remove(memo.revision)?;
+            }
+            for memo in new.requests.iter().rev().take_while(|memo| memo.revision > old.revision) {
+                requests.insert(memo.revision, encode(memo.as_ref()).as_slice())?;
+            }
+            let head = Head { revision: new.revision, cursors: new.cursors };
+            transaction.open_table(META)?.insert("state", encode(&head).as_slice())?;
+            Ok(())
+        })
+    }
+
+    /// Writes the format version into a new file, and compares it in others.
+    fn prepare(&self) -> Result<(), StoreError> {
+        let read = self.database.begin_read().map_err(|e| self.database_error("read", e))?;
+        match read.open_table(META) {
+            Ok(meta) => {
+                let value = meta.get("format").map_err(|e| self.database_error("read format", e))?;
+                let bytes = value.as_ref().map(|guard| guard.value());
+                match bytes.map(decode::<u32>) {
+                    Some(Ok(FORMAT)) => Ok(()),
+                    Some(Ok(found)) if found > FORMAT => Err(StoreError::Newer { path: self.path.clone(), found }),
+                    Some(Ok(found)) => Err(self.damaged(format!("format {found} never existed"))),
+                    Some(Err(error)) => Err(self.damaged(format!("format version: {error}"))),
+                    None => Err(self.damaged("format version is missing".to_owned())),
+                }
+            }
+            Err(redb::TableError::TableDoesNotExist(_)) => self.write("initialise", |transaction| {
+                transaction.open_table(RESOURCES)?;
+                transaction.open_table(VIEWS)?;
+                transaction.open_table(LAST_VIEWS)?;
+                transaction.open_table(REQUESTS)?;
+                transaction.open_table(META)?.insert("format", encode(&FORMAT).as_slice())?;
+                Ok(())
+            }),
+            Err(error) => Err(self.database_error("read format", error)),
+        }
+    }
+
+    fn load(&self, capacity: u64) -> Result<DesiredState, StoreError> {
+        let stored = self.read().map_err(|error| match error {
+            ReadError::Database(redb::Error::Corrupted(what)) => self.damaged(what),
+            ReadError::Database(error) => self.database_error("read", error),
+            ReadError::Content(what) => self.damaged(what),
+        })?;
+        restore(stored, capacity).map_err(|error| match error {
+            RestoreError::Damaged(what) => self.damaged(what),
+            RestoreError::Refused(source) => StoreError::Refused { path: self.path.clone(), source },
+        })
+    }
+
+    fn read(&self) -> Result<Stored, ReadError> {
+        let read = self.database.begin_read()?;
+        let mut stored = Stored::default();
+        if let Some(head) = read.open_table(META)?.get("state")? {
+            let Head { revision, cursors } = content("meta", "state", head.value())?;
+            stored.revision = revision;
+            stored.cursors = cursors;
+        }
+        for item in read.open_table(RESOURCES)?.iter()? {
+            let (key, value) = item?;
+            let path: ResourcePath = name("resources", key.value())?;
+            stored.entries.insert(path, content("resources", key.value(), value.value())?);
+        }
+        for item in read.open_table(VIEWS)?.iter()? {
+            let (key, value) = item?;
+            stored.views.insert(name("views", key.value())?, content("views", key.value(), value.value())?);
+        }
+        for item in read.open_table(LAST_VIEWS)?.iter()? {
+            let (key, value) = item?;
+            let (key, value) = (key.value(), value.value());
+            match (TenantId::new(key), ViewId::new(value)) {
+                (Some(tenant), Some(view)) => stored.last_views.insert(tenant, view),
+                _ => return Err(ReadError::Content(format!("last_views {key}: {value} is no view number"))),
+            };
+        }
+        for item in read.open_table(REQUESTS)?.iter()? {
+            let (key, value) = item?;
+            let memo: RequestMemo = content("requests", &key.value().to_string(), value.value())?;
+            stored.requests.push_back(Arc::new(memo));
+        }
+        Ok(stored)
+    }
+
+    fn write(
+        &self,
+        operation: &'static str,
+        body: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>,
+    ) -> Result<(), StoreError> {
+        let run = || -> Result<(), redb::Error> {
+            let mut transaction = self.database.begin_write()?;
+            transaction.set_durability(Durability::Immediate)?;
+            body(&transaction)?;
+            transaction.commit()?;
+            Ok(())
+        };
+        run().map_err(|source| self.database_error(operation, source))
+    }
+
+    fn database_error(&self, operation: &'static str, source: impl Into<redb::Error>) -> StoreError {
+        StoreError::Database { path: self.path.clone(), operation, source: Box::new(source.into()) }
+    }
+
+    fn damaged(&self, what: String) -> StoreError {
+        StoreError::Damaged { path: self.path.clone(), what }
+    }
+}
+
+/// What was read, not yet a state.
+#[derive(Default)]
+pub(crate) struct Stored {
+    pub(crate) revision: u64,
+    pub(crate) cursors: Cursors,
+    pub(crate) entries: BTreeMap<ResourcePath, Entry>,
+    pub(crate) views: BTreeMap<chain_graph::model::ObjectKey, ActiveView>,
+    pub(crate) last_views: BTreeMap<TenantId, ViewId>,
+    pub(crate) requests: VecDeque<Arc<RequestMemo>>,
+}
+
+/// Why what was read is no state.
+pub(crate) enum RestoreError {
+    Damaged(String),
+    Refused(Rejected),
+}
+
+enum ReadError {
+    Database(redb::Error),
+    Content(String),
+}
+
+impl<E: Into<redb::Error>> From<E> for ReadError {
+    fn from(error: E) -> Self {
+        Self::Database(error.into())
+    }
+}
+
+fn encode(value: &impl Serialize) -> Vec<u8> {
+    // Keys of all maps in these types are strings and no type's serialisation fails on its own, so neither does this.
+    serde_json::to_vec(value).unwrap_or_default()
+}
+
+fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, serde_json::Error> {
+    serde_json::from_slice(bytes)
+}
+
+fn content<T: DeserializeOwned>(table: &str, key: &str, bytes: &[u8]) -> Result<T, ReadError> {
+    decode(bytes).map_err(|error| ReadError::Content(format!("{table} {key}: {error}")))
+}
+
+fn name<T: std::str::FromStr<Err: std::fmt::Display>>(table: &str, key: &str) -> Result<T, ReadError> {
+    key.parse().map_err(|error| ReadError::Content(format!("{table} {key}: {error}")))
+}

@@ -19,10 +19,12 @@ mod digest;
 pub mod image;
 mod outside;
 pub mod plan;
+mod tables;
 pub mod view;
 
 pub use check::{Checked, Violation, ViolationKind, check, check_after, check_capacity};
 pub use cidr::{Cidr, addr_of};
 pub use image::{BuildError, BuiltTable, Cluster, Image};
 pub use plan::Plan;
+pub use tables::ImageTables;
 pub use view::{View, ViewContent};

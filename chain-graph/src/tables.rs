@@ -6,14 +6,15 @@ use crate::model::Side;
 use crate::view;
 use std::collections::HashMap;
 use std::sync::Arc;
-use xdp_forward::tables::PlanTables;
+use xdp_forward::tables::{PlanTables, owner};
 use xdp_forward::{Path, Question, recompute};
+use xdp_layout::flow::FlowKey;
 use xdp_layout::plan::{
-    ActiveWord, Edge, GraphWord, Node, NodeKey, OriginKey, OutsideKey, OutsideOwners, RouteKey, TARGET_EXIT, TableWord,
+    ActiveWord, Edge, GraphWord, Node, NodeKey, OriginKey, OutsideKey, RouteKey, TARGET_EXIT, TableWord,
     View, ViewKey,
 };
 use xdp_layout::{
-    Addr, AttachmentId, DropReason, GraphId, InstanceId, Position, ReplicaSetId, TenantId, ViewId,
+    AttachmentId, DropReason, GraphId, InstanceId, Position, ReplicaSetId, TenantId, ViewId,
 };
 
 /// The bank that the tables pretend to be in.
@@ -83,8 +84,8 @@ impl<'a> ImageTables<'a> {
     ///
     /// # Errors
     /// The reason for which every frame of such a flow is dropped.
-    pub fn path(&self, question: &Question<'_>) -> Result<Path, DropReason> {
-        recompute(self, self.active(), question)
+    pub fn path(&self, key: &FlowKey, question: &Question) -> Result<Path, DropReason> {
+        recompute(self, self.active(), key, question)
     }
 
     /// A view by slot, as it was compiled.
@@ -180,11 +181,11 @@ impl PlanTables for ImageTables<'_> {
         *best?.1
     }
 
-    fn outside(&self, key: OutsideKey) -> Option<OutsideOwners> {
+    fn outside(&self, key: OutsideKey, port: u16) -> Option<InstanceId> {
         let tenant = self.image.tenants().get(&TenantId::new(u32::from_be_bytes(key.tenant))?)?;
-        let holding = |addr: &Addr| tenant.outside().iter().filter(move |(prefix, _)| prefix.contains(addr)).last();
         // Prefixes order from short to long along each address, so the last one is the longest.
-        holding(&key.addr).map(|(_, owners)| *owners)
+        let (_, owners) = tenant.outside().iter().rfind(|(prefix, _)| prefix.contains(&key.addr))?;
+        owner(owners, port)
     }
 
     fn origin(&self, key: OriginKey) -> Option<GraphId> {

@@ -104,61 +104,37 @@ impl BuiltTable {
 ///
 /// # Errors
 /// A name listed twice, no positive weight, more than [`MAX_MEMBERS`] members, or more members of positive weight than slots.
-pub fn build(
-    members: &[Member<'_>],
-    size: TableSize,
-    key: [u64; 2],
-) -> Result<BuiltTable, BuildError> {
+pub fn build(members: &[Member<'_>], size: TableSize, key: [u64; 2]) -> Result<BuiltTable, BuildError> {
     let order = sorted(members, size)?;
-    let serving: Vec<u16> = (0..order.len() as u16)
-        .filter(|&i| members[usize::from(order[usize::from(i)])].weight > 0)
-        .collect();
+    let serving: Vec<u16> =
+        (0..order.len() as u16).filter(|&i| members[usize::from(order[usize::from(i)])].weight > 0).collect();
     if serving.is_empty() {
-        return Err(BuildError::NoWeight {
-            members: members.len(),
-        });
+        return Err(BuildError::NoWeight { members: members.len() });
     }
     if serving.len() > size.get() as usize {
-        return Err(BuildError::TooManyMembers {
-            members: serving.len(),
-            limit: size.get() as usize,
-            size,
-        });
+        return Err(BuildError::TooManyMembers { members: serving.len(), limit: size.get() as usize, size });
     }
     let member = |index: u16| members[usize::from(order[usize::from(index)])];
     let weights: Vec<u32> = serving.iter().map(|&i| member(i).weight).collect();
     let quotas = quotas(&weights, size.get());
-    let mut walks: Vec<Walk> = serving
-        .iter()
-        .zip(quotas)
-        .map(|(&index, quota)| Walk::new(index, member(index), quota, size, key))
-        .collect();
+    let mut walks: Vec<Walk> =
+        serving.iter().zip(quotas).map(|(&index, quota)| Walk::new(index, member(index), quota, size, key)).collect();
     // Stable, so that members of one class stay in the order of their names.
     walks.sort_by_key(|walk| core::cmp::Reverse(walk.class));
     let entries = fill(&mut walks, size);
-    Ok(BuiltTable {
-        size,
-        entries,
-        order,
-    })
+    Ok(BuiltTable { size, entries, order })
 }
 
 /// Positions in `members`, sorted by name.
 fn sorted(members: &[Member<'_>], size: TableSize) -> Result<Vec<u16>, BuildError> {
     if members.len() > MAX_MEMBERS {
-        return Err(BuildError::TooManyMembers {
-            members: members.len(),
-            limit: MAX_MEMBERS,
-            size,
-        });
+        return Err(BuildError::TooManyMembers { members: members.len(), limit: MAX_MEMBERS, size });
     }
     let name = |position: u16| members[usize::from(position)].name;
     let mut order: Vec<u16> = (0..members.len() as u16).collect();
     order.sort_unstable_by(|&a, &b| name(a).cmp(name(b)));
     match order.windows(2).find(|pair| name(pair[0]) == name(pair[1])) {
-        Some(pair) => Err(BuildError::DuplicateMember {
-            name: String::from_utf8_lossy(name(pair[0])).into_owned(),
-        }),
+        Some(pair) => Err(BuildError::DuplicateMember { name: String::from_utf8_lossy(name(pair[0])).into_owned() }),
         None => Ok(order),
     }
 }
@@ -229,10 +205,7 @@ fn fill(walks: &mut [Walk], size: TableSize) -> Vec<u16> {
     while let Some(period) = classes.iter().find(|c| c.left > 0).map(|c| c.period) {
         // Rounds in which nobody has a turn are passed over: only multiples of the heaviest unfinished class's period matter.
         round = round.next_multiple_of(period);
-        for class in classes
-            .iter_mut()
-            .take_while(|c| round.is_multiple_of(c.period))
-        {
+        for class in classes.iter_mut().take_while(|c| round.is_multiple_of(c.period)) {
             if class.left == 0 {
                 continue;
             }
@@ -263,11 +236,7 @@ struct Slots {
 impl Slots {
     fn new(size: TableSize) -> Self {
         let slots = size.get() as usize;
-        Self {
-            entries: vec![0; slots],
-            taken: vec![0; slots.div_ceil(64)],
-            size: size.get(),
-        }
+        Self { entries: vec![0; slots], taken: vec![0; slots.div_ceil(64)], size: size.get() }
     }
 
     /// Gives `walk` the next free slot of its walk. There must be one.

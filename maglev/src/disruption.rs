@@ -25,9 +25,7 @@ pub enum DisruptionError {
         after: u32,
     },
     /// The member list is not the one that the table was built from.
-    #[error(
-        "compare tables: the table {which} the change has {table} members, its list has {listed}"
-    )]
+    #[error("compare tables: the table {which} the change has {table} members, its list has {listed}")]
     NotItsMembers {
         /// `before` or `after`.
         which: &'static str,
@@ -81,30 +79,16 @@ struct Known<'a> {
 pub fn disruption(before: Side<'_>, after: Side<'_>) -> Result<Report, DisruptionError> {
     let (size_before, size_after) = (before.table.size().get(), after.table.size().get());
     if size_before != size_after {
-        return Err(DisruptionError::SizesDiffer {
-            before: size_before,
-            after: size_after,
-        });
+        return Err(DisruptionError::SizesDiffer { before: size_before, after: size_after });
     }
     check("before", before)?;
     check("after", after)?;
 
-    let mut names: Vec<&[u8]> = before
-        .members
-        .iter()
-        .chain(after.members)
-        .map(|m| m.name)
-        .collect();
+    let mut names: Vec<&[u8]> = before.members.iter().chain(after.members).map(|m| m.name).collect();
     names.sort_unstable();
     names.dedup();
-    let mut known: Vec<Known<'_>> = names
-        .iter()
-        .map(|&name| Known {
-            name,
-            serving_before: false,
-            serving_after: false,
-        })
-        .collect();
+    let mut known: Vec<Known<'_>> =
+        names.iter().map(|&name| Known { name, serving_before: false, serving_after: false }).collect();
     let of_before = translate(before, &names);
     let of_after = translate(after, &names);
     for (index, &place) in of_before.iter().enumerate() {
@@ -127,8 +111,7 @@ pub fn disruption(before: Side<'_>, after: Side<'_>) -> Result<Report, Disruptio
             kept[old] += 1;
         } else {
             moved_slots += 1;
-            moved_between_survivors +=
-                u32::from(known[old].serving_after && known[new].serving_before);
+            moved_between_survivors += u32::from(known[old].serving_after && known[new].serving_before);
         }
     }
 
@@ -143,25 +126,12 @@ pub fn disruption(before: Side<'_>, after: Side<'_>) -> Result<Report, Disruptio
             gained_slots: has[i] - kept[i],
         })
         .collect();
-    Ok(Report {
-        total_slots: size_before,
-        moved_slots,
-        moved_between_survivors,
-        members,
-    })
+    Ok(Report { total_slots: size_before, moved_slots, moved_between_survivors, members })
 }
 
 fn check(which: &'static str, side: Side<'_>) -> Result<(), DisruptionError> {
     let (table, listed) = (side.table.members_count(), side.members.len());
-    if table == listed {
-        Ok(())
-    } else {
-        Err(DisruptionError::NotItsMembers {
-            which,
-            table,
-            listed,
-        })
-    }
+    if table == listed { Ok(()) } else { Err(DisruptionError::NotItsMembers { which, table, listed }) }
 }
 
 /// For each member index of the side's table: where its name is in `names`.

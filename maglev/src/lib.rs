@@ -29,7 +29,7 @@ mod quota;
 #[cfg(feature = "build")]
 mod size;
 
-pub use lookup::{MAX_MEMBERS_SCAN, Pick, REHASHES, Table, mix, pick, slot};
+pub use lookup::{ATTEMPTS, MAX_MEMBERS_SCAN, Pick, REHASHES, Table, candidate, mix, pick, slot};
 
 #[cfg(feature = "build")]
 pub use self::{

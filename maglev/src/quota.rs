@@ -19,9 +19,7 @@ struct Signpost {
 impl Ord for Signpost {
     fn cmp(&self, other: &Self) -> Ordering {
         // `odd` is below 2^21 and `weight` below 2^32: the products fit.
-        (self.odd * other.weight)
-            .cmp(&(other.odd * self.weight))
-            .then(self.index.cmp(&other.index))
+        (self.odd * other.weight).cmp(&(other.odd * self.weight)).then(self.index.cmp(&other.index))
     }
 }
 
@@ -44,9 +42,8 @@ pub(crate) fn quotas(weights: &[u32], size: u32) -> Vec<u32> {
 
     let mut given: u32 = quotas.iter().sum();
     if given < size {
-        let mut next: BinaryHeap<_> = (0..weights.len())
-            .map(|i| Reverse(signpost(2 * quotas[i] + 1, weights[i], i)))
-            .collect();
+        let mut next: BinaryHeap<_> =
+            (0..weights.len()).map(|i| Reverse(signpost(2 * quotas[i] + 1, weights[i], i))).collect();
         while given < size
             && let Some(mut top) = next.peek_mut()
         {
@@ -55,10 +52,8 @@ pub(crate) fn quotas(weights: &[u32], size: u32) -> Vec<u32> {
             given += 1;
         }
     } else if given > size {
-        let mut last: BinaryHeap<_> = (0..weights.len())
-            .filter(|&i| quotas[i] > 1)
-            .map(|i| signpost(2 * quotas[i] - 1, weights[i], i))
-            .collect();
+        let mut last: BinaryHeap<_> =
+            (0..weights.len()).filter(|&i| quotas[i] > 1).map(|i| signpost(2 * quotas[i] - 1, weights[i], i)).collect();
         while given > size
             && let Some(mut top) = last.pop()
         {
@@ -74,11 +69,7 @@ pub(crate) fn quotas(weights: &[u32], size: u32) -> Vec<u32> {
 }
 
 fn signpost(odd: u32, weight: u32, index: usize) -> Signpost {
-    Signpost {
-        odd: u64::from(odd),
-        weight: u64::from(weight),
-        index,
-    }
+    Signpost { odd: u64::from(odd), weight: u64::from(weight), index }
 }
 
 #[cfg(test)]

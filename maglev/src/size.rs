@@ -5,10 +5,8 @@
 const SLOTS_PER_MEMBER: u32 = 100;
 
 /// The listed sizes: primes just above powers of two, up to the largest that 6553 members need. All of them are below 2^20.
-const SIZES: [u32; 15] = [
-    101, 257, 521, 1031, 2053, 4099, 8209, 16_411, 32_771, 65_537, 131_101, 262_147, 524_309,
-    589_829, 655_373,
-];
+const SIZES: [u32; 15] =
+    [101, 257, 521, 1031, 2053, 4099, 8209, 16_411, 32_771, 65_537, 131_101, 262_147, 524_309, 589_829, 655_373];
 
 /// Number of slots of a table: one of a list of primes.
 ///
@@ -58,19 +56,13 @@ impl TableSize {
     pub fn for_max_members(max_members: u32) -> Result<Self, SizeError> {
         let largest = Self::LARGEST.max_members();
         if max_members == 0 || max_members > largest {
-            return Err(SizeError::MaxMembers {
-                max_members,
-                largest,
-            });
+            return Err(SizeError::MaxMembers { max_members, largest });
         }
         SIZES
             .iter()
             .find(|&&size| size >= max_members * SLOTS_PER_MEMBER)
             .map(|&size| Self(size))
-            .ok_or(SizeError::MaxMembers {
-                max_members,
-                largest,
-            })
+            .ok_or(SizeError::MaxMembers { max_members, largest })
     }
 
     /// The number of slots.
@@ -88,11 +80,7 @@ impl TryFrom<u32> for TableSize {
     type Error = SizeError;
 
     fn try_from(size: u32) -> Result<Self, SizeError> {
-        if SIZES.contains(&size) {
-            Ok(Self(size))
-        } else {
-            Err(SizeError::NotListed { size })
-        }
+        if SIZES.contains(&size) { Ok(Self(size)) } else { Err(SizeError::NotListed { size }) }
     }
 }
 

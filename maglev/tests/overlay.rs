@@ -2,9 +2,7 @@
 
 use std::{collections::HashSet, hash::Hasher};
 
-use maglev::{
-    BuiltTable, MAX_MEMBERS_SCAN, Member, Pick, Table, TableSize, build, mix, pick, slot,
-};
+use maglev::{BuiltTable, MAX_MEMBERS_SCAN, Member, Pick, Table, TableSize, build, mix, pick, slot};
 use proptest::prelude::*;
 use siphasher::sip::SipHasher13;
 
@@ -21,14 +19,8 @@ struct Host {
 impl Host {
     fn new(weights: &[u32]) -> Self {
         let names: Vec<String> = (0..weights.len()).map(|i| format!("nat-{i:03}")).collect();
-        let members: Vec<Member<'_>> = names
-            .iter()
-            .zip(weights)
-            .map(|(name, &weight)| Member {
-                name: name.as_bytes(),
-                weight,
-            })
-            .collect();
+        let members: Vec<Member<'_>> =
+            names.iter().zip(weights).map(|(name, &weight)| Member { name: name.as_bytes(), weight }).collect();
         let size = TableSize::for_max_members(100).expect("in range");
         Self {
             table: build(&members, size, KEY).expect("valid members"),
@@ -79,10 +71,7 @@ fn ten_thousand_flows_land_within_five_percent_of_weights_1_2_3() {
     println!("weights 1:2:3 got {flows:?} of 10,000 flows");
     for (got, weight) in flows.into_iter().zip([1.0, 2.0, 3.0]) {
         let share = f64::from(got) * 6.0 / (weight * 10_000.0);
-        assert!(
-            (share - 1.0).abs() <= 0.05,
-            "weight {weight} got {got}, {share} of its share"
-        );
+        assert!((share - 1.0).abs() <= 0.05, "weight {weight} got {got}, {share} of its share");
     }
 }
 
@@ -90,13 +79,7 @@ fn ten_thousand_flows_land_within_five_percent_of_weights_1_2_3() {
 fn weight_zero_gets_nothing_not_even_by_the_scan() {
     let mut host = Host::new(&[0, 1, 0, 1]);
     for flow in 0..5000 {
-        assert!(matches!(
-            host.pick(flow),
-            Some(Pick {
-                member: 1 | 3,
-                overlay: false
-            })
-        ));
+        assert!(matches!(host.pick(flow), Some(Pick { member: 1 | 3, overlay: false })));
     }
     host.down.insert(1);
     for flow in 0..5000 {
@@ -143,13 +126,7 @@ fn a_table_that_cannot_be_read_is_stepped_over() {
         }
     }
     for flow in 0..100 {
-        assert!(matches!(
-            pick(&Unreadable, hash_of(flow), SEED),
-            Some(Pick {
-                member: 0..3,
-                overlay: true
-            })
-        ));
+        assert!(matches!(pick(&Unreadable, hash_of(flow), SEED), Some(Pick { member: 0..3, overlay: true })));
     }
 }
 
@@ -159,10 +136,7 @@ fn flows_of_a_member_that_is_down_follow_the_weights() {
     let mut host = Host::new(&[4, 1, 2, 3]);
     host.down.insert(0);
     let mut flows = [0u32; 4];
-    for pick in (0..60_000)
-        .filter_map(|flow| host.pick(flow))
-        .filter(|p| p.overlay)
-    {
+    for pick in (0..60_000).filter_map(|flow| host.pick(flow)).filter(|p| p.overlay) {
         flows[usize::from(pick.member)] += 1;
     }
     let total = f64::from(flows.iter().sum::<u32>());
@@ -192,22 +166,9 @@ fn stages_with_different_seeds_choose_independently() {
 
 #[test]
 fn the_choice_of_a_flow_is_what_it_always_was() {
-    let hashes: Vec<u32> = (0..4)
-        .map(|attempt| mix(0x0123_4567_89ab_cdef, SEED, attempt))
-        .collect();
-    assert_eq!(
-        hashes,
-        [2_214_188_429, 906_795_544, 3_244_108_338, 266_689_639]
-    );
-    assert_eq!(
-        (
-            slot(0, 101),
-            slot(1 << 31, 101),
-            slot(u32::MAX, 101),
-            slot(5, 0)
-        ),
-        (0, 50, 100, 0)
-    );
+    let hashes: Vec<u32> = (0..4).map(|attempt| mix(0x0123_4567_89ab_cdef, SEED, attempt)).collect();
+    assert_eq!(hashes, [2_214_188_429, 906_795_544, 3_244_108_338, 266_689_639]);
+    assert_eq!((slot(0, 101), slot(1 << 31, 101), slot(u32::MAX, 101), slot(5, 0)), (0, 50, 100, 0));
 }
 
 proptest! {

@@ -3,8 +3,7 @@
 use std::hash::Hasher;
 
 use maglev::{
-    BuildError, BuiltTable, DisruptionError, Member, Report, Side, SizeError, TableSize, build,
-    digest, disruption,
+    BuildError, BuiltTable, DisruptionError, Member, Report, Side, SizeError, TableSize, build, digest, disruption,
 };
 use proptest::prelude::*;
 use siphasher::sip::SipHasher13;
@@ -16,14 +15,7 @@ fn names(count: usize) -> Vec<String> {
 }
 
 fn members<'a>(names: &'a [String], weights: &[u32]) -> Vec<Member<'a>> {
-    names
-        .iter()
-        .zip(weights)
-        .map(|(name, &weight)| Member {
-            name: name.as_bytes(),
-            weight,
-        })
-        .collect()
+    names.iter().zip(weights).map(|(name, &weight)| Member { name: name.as_bytes(), weight }).collect()
 }
 
 fn size(slots: u32) -> TableSize {
@@ -135,17 +127,7 @@ proptest! {
 fn compare(before: &[Member<'_>], after: &[Member<'_>], size: TableSize) -> Report {
     let a = build(before, size, KEY).expect("valid members");
     let b = build(after, size, KEY).expect("valid members");
-    disruption(
-        Side {
-            table: &a,
-            members: before,
-        },
-        Side {
-            table: &b,
-            members: after,
-        },
-    )
-    .expect("comparable tables")
+    disruption(Side { table: &a, members: before }, Side { table: &b, members: after }).expect("comparable tables")
 }
 
 /// Any change of a byte, on any machine and in any version, must show here: front ends of two versions work side by side.
@@ -154,10 +136,7 @@ fn the_bytes_are_what_they_always_were() {
     let names = names(20);
     let weights: Vec<u32> = (0..20).map(|i| i * 7 % 13).collect();
     let small = build(&members(&names, &weights), size(2053), KEY).expect("valid members");
-    assert_eq!(
-        &small.entries()[..16],
-        &[9, 10, 16, 7, 16, 8, 4, 9, 5, 18, 16, 19, 12, 11, 9, 3]
-    );
+    assert_eq!(&small.entries()[..16], &[9, 10, 16, 7, 16, 8, 4, 9, 5, 18, 16, 19, 12, 11, 9, 3]);
     assert_eq!(format!("{:#018x}", small.digest()), "0x30dbb0df70c64537");
 
     let names = self::names(1000);
@@ -219,16 +198,8 @@ fn another_key_gives_another_table() {
     let members = members(&names, &[1; 10]);
     let a = build(&members, size(1031), KEY).expect("valid members");
     let b = build(&members, size(1031), [KEY[0], KEY[1] ^ 1]).expect("valid members");
-    let same = a
-        .entries()
-        .iter()
-        .zip(b.entries())
-        .filter(|(x, y)| x == y)
-        .count();
-    assert!(
-        same < 1031 / 5,
-        "{same} slots of 1031 agree under different keys"
-    );
+    let same = a.entries().iter().zip(b.entries()).filter(|(x, y)| x == y).count();
+    assert!(same < 1031 / 5, "{same} slots of 1031 agree under different keys");
 }
 
 /// With 1.3 slots to a unit of weight, whole slots are coarse: a weight of 1 has one slot, 0.77 of its share. But that is a rounding to
@@ -242,32 +213,23 @@ fn counts_are_rounded_to_the_nearest_slot_without_bias() {
     let counts = counts(&table);
     let fair: Vec<f64> = (0..1000).map(|i| fair_share(&weights, i, size)).collect();
     for (&count, &fair) in counts.iter().zip(&fair) {
-        assert!(
-            (f64::from(count) - fair).abs() <= 0.51,
-            "{count} slots for a share of {fair}"
-        );
+        assert!((f64::from(count) - fair).abs() <= 0.51, "{count} slots for a share of {fair}");
     }
     for (range, bias) in [(1..=10, 0.01), (11..=50, 0.001), (51..=100, 0.001)] {
         let of_range = || (0..1000).filter(|&i| range.contains(&weights[i]));
         let got: f64 = of_range().map(|i| f64::from(counts[i])).sum();
         let due: f64 = of_range().map(|i| fair[i]).sum();
         println!("weights {range:?}: {:.4} of their share", got / due);
-        assert!(
-            (got / due - 1.0).abs() <= bias,
-            "weights {range:?} have {got} slots of {due}"
-        );
+        assert!((got / due - 1.0).abs() <= bias, "weights {range:?} have {got} slots of {due}");
     }
 }
 
 /// Means over four removals, in percent of the slots; the bounds are 1.1 times what the paper's unweighted construction does.
 #[test]
 fn few_slots_move_between_survivors() {
-    for (slots, count, bound_percent) in [
-        (65_537, 10, 0.29),
-        (65_537, 100, 0.62),
-        (65_537, 1000, 0.63),
-        (655_373, 1000, 0.36),
-    ] {
+    for (slots, count, bound_percent) in
+        [(65_537, 10, 0.29), (65_537, 100, 0.62), (65_537, 1000, 0.63), (655_373, 1000, 0.36)]
+    {
         let names = names(count);
         let weighted: Vec<u32> = (0..count as u32).map(|i| 1 + i * 37 % 100).collect();
         for (label, weights) in [("equal", vec![1; count]), ("weighted", weighted)] {
@@ -284,13 +246,8 @@ fn few_slots_move_between_survivors() {
                 moved += removal.moved_between_survivors;
             }
             let percent = 100.0 * f64::from(moved) / 4.0 / f64::from(slots);
-            println!(
-                "{slots} slots, {count} {label} members: {percent:.3} % move between survivors"
-            );
-            assert!(
-                percent <= bound_percent,
-                "{slots} x {count} {label}: {percent} %"
-            );
+            println!("{slots} slots, {count} {label} members: {percent:.3} % move between survivors");
+            assert!(percent <= bound_percent, "{slots} x {count} {label}: {percent} %");
         }
     }
 }
@@ -310,19 +267,14 @@ fn weight_zero_keeps_its_index_and_gets_nothing() {
     let drained = members(&names, &[5, 0, 0, 5]);
     let report = compare(&with, &drained, size(521));
     assert_eq!(report.members[2].after_slots, 0);
-    assert_eq!(
-        report.moved_slots,
-        report.moved_between_survivors + report.members[2].before_slots
-    );
+    assert_eq!(report.moved_slots, report.moved_between_survivors + report.members[2].before_slots);
 }
 
 #[test]
 fn what_cannot_be_built_is_refused() {
     let names = names(300);
     let one = |weight| members(&names[..1], &[weight])[0];
-    let refused = |members: &[Member<'_>], slots| {
-        build(members, size(slots), KEY).expect_err("must be refused")
-    };
+    let refused = |members: &[Member<'_>], slots| build(members, size(slots), KEY).expect_err("must be refused");
     assert_eq!(refused(&[], 101), BuildError::NoWeight { members: 0 });
     assert_eq!(refused(&[one(0)], 101), BuildError::NoWeight { members: 1 });
     assert_eq!(
@@ -336,18 +288,8 @@ fn what_cannot_be_built_is_refused() {
     );
     assert!(build(&many[..257], size(257), KEY).is_ok());
     let numbers: Vec<[u8; 4]> = (0u32..65_536).map(u32::to_be_bytes).collect();
-    let too_many: Vec<Member<'_>> = numbers
-        .iter()
-        .map(|name| Member { name, weight: 1 })
-        .collect();
-    assert!(matches!(
-        refused(&too_many, 655_373),
-        BuildError::TooManyMembers {
-            members: 65_536,
-            limit: 65_535,
-            ..
-        }
-    ));
+    let too_many: Vec<Member<'_>> = numbers.iter().map(|name| Member { name, weight: 1 }).collect();
+    assert!(matches!(refused(&too_many, 655_373), BuildError::TooManyMembers { members: 65_536, limit: 65_535, .. }));
     assert!(build(&too_many[1..], size(655_373), KEY).is_ok());
 }
 
@@ -360,18 +302,11 @@ fn what_cannot_be_compared_is_refused() {
     let side = |table, members| Side { table, members };
     assert_eq!(
         disruption(side(&small, &all), side(&large, &all)),
-        Err(DisruptionError::SizesDiffer {
-            before: 101,
-            after: 257
-        })
+        Err(DisruptionError::SizesDiffer { before: 101, after: 257 })
     );
     assert_eq!(
         disruption(side(&small, &all), side(&small, &all[1..])),
-        Err(DisruptionError::NotItsMembers {
-            which: "after",
-            table: 3,
-            listed: 2
-        })
+        Err(DisruptionError::NotItsMembers { which: "after", table: 3, listed: 2 })
     );
 }
 
@@ -379,10 +314,7 @@ fn what_cannot_be_compared_is_refused() {
 fn sizes_are_primes_with_room_for_their_members() {
     for size in TableSize::LISTED {
         let n = size.get();
-        assert!(
-            (2..).take_while(|d| d * d <= n).all(|d| n % d != 0),
-            "{n} is not a prime"
-        );
+        assert!((2..).take_while(|d| d * d <= n).all(|d| n % d != 0), "{n} is not a prime");
         assert_eq!(TableSize::try_from(n), Ok(*size));
     }
     assert!(TableSize::LISTED.is_sorted());
@@ -390,27 +322,12 @@ fn sizes_are_primes_with_room_for_their_members() {
         let size = TableSize::for_max_members(max).expect("in range");
         assert!(size.get() >= 100 * max && size.max_members() >= max);
         let smaller = TableSize::LISTED.iter().rev().find(|s| **s < size);
-        assert!(
-            smaller.is_none_or(|s| s.get() < 100 * max),
-            "{size} is not the smallest for {max}"
-        );
+        assert!(smaller.is_none_or(|s| s.get() < 100 * max), "{size} is not the smallest for {max}");
     }
-    assert_eq!(
-        TableSize::for_max_members(655).map(TableSize::get),
-        Ok(65_537)
-    );
+    assert_eq!(TableSize::for_max_members(655).map(TableSize::get), Ok(65_537));
     assert_eq!(TableSize::for_max_members(6553), Ok(TableSize::LARGEST));
     for max_members in [0, 6554, u32::MAX] {
-        assert_eq!(
-            TableSize::for_max_members(max_members),
-            Err(SizeError::MaxMembers {
-                max_members,
-                largest: 6553
-            })
-        );
+        assert_eq!(TableSize::for_max_members(max_members), Err(SizeError::MaxMembers { max_members, largest: 6553 }));
     }
-    assert_eq!(
-        TableSize::try_from(65_536),
-        Err(SizeError::NotListed { size: 65_536 })
-    );
+    assert_eq!(TableSize::try_from(65_536), Err(SizeError::NotListed { size: 65_536 }));
 }

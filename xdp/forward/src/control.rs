@@ -5,31 +5,29 @@
 //! carried across, so that the hosts learn each other's addresses as on a wire. On the way the hosts' addresses are learnt.
 
 use crate::frame::Frame;
+use crate::route::ATTACHMENT_ELEMENT;
+use crate::step::{Scratch, Visit};
 use crate::tables::Tables;
-use crate::verdict::{Delivery, Step, Verdict};
+use crate::verdict::{Delivery, Outcome, Step};
 use crate::wire::{ETHERNET, be16, nd, protocol};
 use xdp_layout::flow::{Neighbour, NeighbourKey};
 use xdp_layout::plan::RouteKey;
-use xdp_layout::port::{OwnedKey, Port, PortKind, Side, instance_traits, target_flags};
-use xdp_layout::{Addr, Counter, DropReason, InstanceId, TenantId};
-
-/// Where a control frame arrived.
-pub(crate) struct At<'a> {
-    pub(crate) port: &'a Port,
-    pub(crate) vlan: u16,
-    pub(crate) tenant: TenantId,
-}
+use xdp_layout::port::{OwnedKey, PortKind, Side, instance_traits, target_flags};
+use xdp_layout::{Addr, Counter, DropReason, InstanceId};
 
 const ARP_REQUEST: u16 = 1;
 const ARP_REPLY: u16 = 2;
-/// ND messages with one link-layer address option: Ethernet, IPv6, 24 bytes of message, 8 of option.
-const ND_FRAME: u32 = 86;
+/// A neighbour-discovery message: 24 bytes, and 8 of a link-layer address option.
+const ND_LENGTH: u32 = 32;
+/// The same with its IPv6 header.
+pub(crate) const ND_BYTES: usize = 40 + ND_LENGTH as usize;
 /// Flags of an answer: solicited, override (RFC 4861 section 4.4).
 const ND_SOLICITED_OVERRIDE: u8 = 0x60;
 
 /// An ARP packet: answered, carried across, or learnt from and ended.
 #[inline(never)]
-pub(crate) fn arp<F: Frame, T: Tables>(frame: &mut F, tables: &T, at: &At<'_>) -> Step<Verdict> {
+pub(crate) fn arp<F: Frame, T: Tables>(frame: &mut F, tables: &T, scratch: &mut Scratch) -> Step<Outcome> {
+    let Scratch { visit: at, delivery, .. } = scratch;
     let packet: [u8; 28] = frame.load(ETHERNET).ok_or(DropReason::Malformed)?;
     if packet[..6] != [0, 1, 8, 0, 6, 4] {
         return Err(DropReason::Malformed);
@@ -56,88 +54,98 @@ pub(crate) fn arp<F: Frame, T: Tables>(frame: &mut F, tables: &T, at: &At<'_>) -
             answer[24..28].copy_from_slice(&packet[14..18]);
             reply(frame, at, sender_mac, mac, |frame| frame.store(ETHERNET, answer))
         }
-        ARP_REQUEST | ARP_REPLY => across(frame, tables, at, target),
+        ARP_REQUEST | ARP_REPLY => across(frame, tables, at, target, delivery),
         _ => Err(DropReason::Malformed),
     }
 }
 
 /// A neighbour solicitation or advertisement.
 #[inline(never)]
-pub(crate) fn neighbour<F: Frame, T: Tables>(frame: &mut F, tables: &T, at: &At<'_>, kind: u8) -> Step<Verdict> {
-    let header: [u8; 40] = frame.load(ETHERNET).ok_or(DropReason::Malformed)?;
-    let message: [u8; 24] = frame.load(54).ok_or(DropReason::Malformed)?;
+pub(crate) fn neighbour<F: Frame, T: Tables>(frame: &mut F, tables: &T, scratch: &mut Scratch) -> Step<Outcome> {
+    let Scratch { visit: at, delivery, message, .. } = scratch;
+    let has_option = match frame.load(ETHERNET) {
+        Some(whole) => {
+            *message = whole;
+            true
+        }
+        None => {
+            let short: [u8; ND_BYTES - 8] = frame.load(ETHERNET).ok_or(DropReason::Malformed)?;
+            message[..ND_BYTES - 8].copy_from_slice(&short);
+            false
+        }
+    };
     // RFC 4861 section 7.1: hop limit 255 proves that no router has passed it on.
-    if header[7] != 255 || message[1] != 0 || header[6] != protocol::ICMPV6 {
+    if message[7] != 255 || message[41] != 0 || message[6] != protocol::ICMPV6 {
         return Err(DropReason::Malformed);
     }
-    let source = address(&header, 8);
-    let destination = address(&header, 24);
-    let target = address(&message, 8);
-    let option: Option<[u8; 8]> = frame.load(78);
-    let mac = option.filter(|o| o[1] == 1 && o[0] == if kind == nd::SOLICITATION { 1 } else { 2 });
-    let mac = mac.map(|o| [o[2], o[3], o[4], o[5], o[6], o[7]]);
-    let is_unspecified = source.halves() == [0, 0];
-    if kind == nd::ADVERTISEMENT {
-        if let Some(mac) = mac {
+    let is_solicitation = message[40] == nd::SOLICITATION;
+    let target = address(message, 48);
+    let has_mac = has_option && message[65] == 1 && message[64] == if is_solicitation { 1 } else { 2 };
+    let mac = [message[66], message[67], message[68], message[69], message[70], message[71]];
+    if !is_solicitation {
+        if has_mac {
             learn(tables, at, target, mac);
         }
-        if destination.0[0] == 0xff {
+        if message[24] == 0xff {
             return Err(DropReason::LinkLocal);
         }
-        return across(frame, tables, at, destination);
+        return across(frame, tables, at, address(message, 24), delivery);
     }
-    if is_unspecified {
+    let source = address(message, 8);
+    if source.halves() == [0, 0] {
         // Duplicate address detection: nobody else may answer for the host's own address.
         return Err(DropReason::LinkLocal);
     }
-    if let Some(mac) = mac {
+    if has_mac {
         learn(tables, at, source, mac);
     }
     if !answers(tables, at, target) {
-        return across(frame, tables, at, target);
+        return across(frame, tables, at, target, delivery);
     }
+    advertise(frame, tables, at, message)
+}
+
+/// Turns a solicitation into its answer, in place.
+#[inline(always)]
+fn advertise<F: Frame, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    at: &Visit,
+    message: &mut [u8; ND_BYTES],
+) -> Step<Outcome> {
     let own = tables.mac();
-    let ethernet: [u8; 12] = frame.load(0).ok_or(DropReason::Malformed)?;
-    let asker = [ethernet[6], ethernet[7], ethernet[8], ethernet[9], ethernet[10], ethernet[11]];
-    let mut answer = header;
-    answer[4] = 0;
-    answer[5] = 32;
-    answer[8..24].copy_from_slice(&target.0);
-    answer[24..40].copy_from_slice(&source.0);
-    let mut body = [0; 32];
-    body[0] = nd::ADVERTISEMENT;
-    body[4] = ND_SOLICITED_OVERRIDE;
-    body[8..24].copy_from_slice(&target.0);
-    body[24] = 2;
-    body[25] = 1;
-    body[26..32].copy_from_slice(&own);
-    let sum = checksum(&answer, &body);
-    body[2] = (sum >> 8) as u8;
-    body[3] = sum as u8;
-    reply(frame, at, asker, own, |frame| {
-        (frame.len() == ND_FRAME || frame.resize(ND_FRAME)) && frame.store(ETHERNET, answer) && frame.store(54, body)
-    })
+    let asker: [u8; 6] = frame.load(6).ok_or(DropReason::Malformed)?;
+    message.copy_within(8..24, 24);
+    message.copy_within(48..64, 8);
+    message[4..6].copy_from_slice(&[0, ND_LENGTH as u8]);
+    message[40..48].copy_from_slice(&[nd::ADVERTISEMENT, 0, 0, 0, ND_SOLICITED_OVERRIDE, 0, 0, 0]);
+    message[64..66].copy_from_slice(&[2, 1]);
+    message[66..72].copy_from_slice(&own);
+    let [high, low] = checksum(message).to_be_bytes();
+    message[42] = high;
+    message[43] = low;
+    let len = (ETHERNET + ND_BYTES) as u32;
+    if frame.len() < len && !frame.resize(len) {
+        return Err(DropReason::FrameEdit);
+    }
+    let message = *message;
+    reply(frame, at, asker, own, |frame| frame.store(ETHERNET, message))
 }
 
 #[inline(always)]
-fn address<const N: usize>(bytes: &[u8; N], offset: usize) -> Addr {
+fn address(bytes: &[u8; ND_BYTES], offset: usize) -> Addr {
     let mut addr = [0; 16];
     addr.copy_from_slice(&bytes[offset..offset + 16]);
     Addr(addr)
 }
 
-/// The ICMPv6 checksum (RFC 8200 section 8.1) of a 32-byte message, its checksum field 0.
+/// The ICMPv6 checksum (RFC 8200 section 8.1) of a message whose checksum field is 0.
 #[inline(always)]
-fn checksum(header: &[u8; 40], body: &[u8; 32]) -> u16 {
-    let mut sum = 32 + protocol::ICMPV6 as u32;
+fn checksum(message: &[u8; ND_BYTES]) -> u16 {
+    let mut sum = ND_LENGTH + protocol::ICMPV6 as u32;
     let mut index = 8;
-    while index < 40 {
-        sum += be16(header[index], header[index + 1]) as u32;
-        index += 2;
-    }
-    index = 0;
-    while index < 32 {
-        sum += be16(body[index], body[index + 1]) as u32;
+    while index < ND_BYTES {
+        sum += be16(message[index], message[index + 1]) as u32;
         index += 2;
     }
     sum = (sum & 0xffff) + (sum >> 16);
@@ -147,7 +155,7 @@ fn checksum(header: &[u8; 40], body: &[u8; 32]) -> u16 {
 
 /// Remembers a host behind an attachment.
 #[inline(always)]
-fn learn<T: Tables>(tables: &T, at: &At<'_>, addr: Addr, mac: [u8; 6]) {
+fn learn<T: Tables>(tables: &T, at: &Visit, addr: Addr, mac: [u8; 6]) {
     if at.port.kind != PortKind::Attachment as u8 || mac[0] & 1 != 0 {
         return;
     }
@@ -161,9 +169,9 @@ fn learn<T: Tables>(tables: &T, at: &At<'_>, addr: Addr, mac: [u8; 6]) {
 
 /// Whether the front end answers here for `target`: at attachments for shared addresses, at routed functions for everything.
 #[inline(always)]
-fn answers<T: Tables>(tables: &T, at: &At<'_>, target: Addr) -> bool {
+fn answers<T: Tables>(tables: &T, at: &Visit, target: Addr) -> bool {
     if at.port.kind == PortKind::Attachment as u8 {
-        return tables.owns(OwnedKey { addr: target, tenant: at.tenant.get() });
+        return tables.owns(OwnedKey { addr: target, tenant: at.tenant });
     }
     InstanceId::new(at.port.id)
         .and_then(|id| tables.instance(id))
@@ -174,23 +182,29 @@ fn answers<T: Tables>(tables: &T, at: &At<'_>, target: Addr) -> bool {
 #[inline(always)]
 fn reply<F: Frame>(
     frame: &mut F,
-    at: &At<'_>,
+    at: &Visit,
     destination: [u8; 6],
     source: [u8; 6],
     fill: impl FnOnce(&mut F) -> bool,
-) -> Step<Verdict> {
+) -> Step<Outcome> {
     let mut macs = [0; 12];
     macs[..6].copy_from_slice(&destination);
     macs[6..].copy_from_slice(&source);
     if !fill(frame) || !frame.store(0, macs) || (at.vlan != 0 && !frame.tag(at.vlan)) {
         return Err(DropReason::FrameEdit);
     }
-    Ok(Verdict::Reply)
+    Ok(Outcome::Reply)
 }
 
 /// Carries a control frame to the attachment of the other side that takes `addr`.
 #[inline(always)]
-fn across<F: Frame, T: Tables>(frame: &mut F, tables: &T, at: &At<'_>, addr: Addr) -> Step<Verdict> {
+fn across<F: Frame, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    at: &Visit,
+    addr: Addr,
+    delivery: &mut Delivery,
+) -> Step<Outcome> {
     let destination: [u8; 6] = frame.load(0).ok_or(DropReason::Malformed)?;
     if at.port.kind != PortKind::Attachment as u8 || destination == tables.mac() {
         return Err(DropReason::LinkLocal);
@@ -203,7 +217,7 @@ fn across<F: Frame, T: Tables>(frame: &mut F, tables: &T, at: &At<'_>, addr: Add
     };
     let attachment = tables.route(key).ok_or(DropReason::NoRoute)?;
     let target = tables.attachment(attachment).ok_or(DropReason::PortDown)?;
-    if target.tenant != at.tenant.get() {
+    if target.tenant != at.tenant {
         return Err(DropReason::WrongTenant);
     }
     let wanted = target_flags::EXISTS | target_flags::UP;
@@ -214,12 +228,13 @@ fn across<F: Frame, T: Tables>(frame: &mut F, tables: &T, at: &At<'_>, addr: Add
         return Err(DropReason::FrameEdit);
     }
     tables.count(Counter::ControlForwarded);
-    Ok(Verdict::Deliver(Delivery {
+    *delivery = Delivery {
         ifindex: target.ifindex,
         flags: target.flags,
         vlan: target.vlan,
-        tenant: at.tenant.get(),
+        tenant: at.tenant,
         spi: 0,
-        element: attachment.get() as u32 + 65_536,
-    }))
+        element: attachment.get() as u32 + ATTACHMENT_ELEMENT,
+    };
+    Ok(Outcome::Deliver)
 }

@@ -24,8 +24,14 @@ pub trait Frame {
     fn tag(&mut self, vlan: u16) -> bool;
     /// Reads `N` bytes at a constant offset.
     fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]>;
+    /// Reads `N` four-byte words at a constant offset, each with its bytes in memory order.
+    fn words<const N: usize>(&self, offset: usize) -> Option<[u32; N]>;
     /// Reads `N` bytes at any offset.
     fn load_at<const N: usize>(&self, offset: u32) -> Option<[u8; N]>;
+    /// Reads `N` four-byte words at any offset.
+    fn words_at<const N: usize>(&self, offset: u32) -> Option<[u32; N]>;
+    /// Copies the frame's first bytes, as many as there are; the rest of `into` is left alone.
+    fn head<const N: usize>(&self, into: &mut [u8; N]);
     /// Writes at a constant offset.
     #[must_use]
     fn store<const N: usize>(&mut self, offset: usize, bytes: [u8; N]) -> bool;

@@ -1,16 +1,14 @@
 //! The core's seams over plain memory: for tests, `explain` and fuzzing.
 
 use crate::frame::Frame;
-use crate::tables::{FlowRef, Inserted, Notice, PlanTables, Tables, Usage};
+use crate::tables::{FlowRef, Inserted, Notice, PlanTables, Tables, Usage, owner};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::vec::Vec;
 use xdp_layout::config::Config;
 use xdp_layout::event::Traffic;
-use xdp_layout::flow::{
-    FlowKey, FlowRecord, FragmentKey, FragmentPorts, Neighbour, NeighbourKey, Note, NoteKey,
-};
+use xdp_layout::flow::{FlowKey, FlowRecord, FragmentKey, FragmentPorts, Neighbour, NeighbourKey, Note, NoteKey};
 use xdp_layout::plan::{
     ActiveWord, BANK_WORDS, Edge, GraphWord, Node, NodeKey, OUTSIDE_KEY_FIXED_BITS, OriginKey, OutsideKey,
     OutsideOwners, REPLICA_SETS_MAX, ROUTE_KEY_FIXED_BITS, RouteKey, TableWord, View, ViewKey,
@@ -18,9 +16,7 @@ use xdp_layout::plan::{
 use xdp_layout::port::{
     FrontEnd, Instance, OwnedKey, Port, PortKey, TagKey, Target, Tenant, instance_traits, target_flags,
 };
-use xdp_layout::{
-    Addr, AttachmentId, Counter, DropReason, GraphId, InstanceId, NodeId, ReplicaSetId, TenantId,
-};
+use xdp_layout::{Addr, AttachmentId, Counter, DropReason, GraphId, InstanceId, NodeId, ReplicaSetId};
 use zerocopy::IntoBytes;
 
 /// A frame in a byte vector; its tag, if any, in the bytes.
@@ -77,8 +73,24 @@ impl Frame for HostFrame {
         self.bytes.get(offset..offset + N)?.try_into().ok()
     }
 
+    fn words<const N: usize>(&self, offset: usize) -> Option<[u32; N]> {
+        let bytes = self.bytes.get(offset..offset + 4 * N)?;
+        Some(core::array::from_fn(|i| {
+            u32::from_ne_bytes([bytes[4 * i], bytes[4 * i + 1], bytes[4 * i + 2], bytes[4 * i + 3]])
+        }))
+    }
+
+    fn words_at<const N: usize>(&self, offset: u32) -> Option<[u32; N]> {
+        self.words(offset as usize)
+    }
+
     fn load_at<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
         self.load(offset as usize)
+    }
+
+    fn head<const N: usize>(&self, into: &mut [u8; N]) {
+        let len = self.bytes.len().min(N);
+        into[..len].copy_from_slice(&self.bytes[..len]);
     }
 
     fn store<const N: usize>(&mut self, offset: usize, bytes: [u8; N]) -> bool {
@@ -214,24 +226,26 @@ impl PlanTables for HostTables {
         self.edges.get(&index).copied()
     }
     fn route(&self, key: RouteKey) -> Option<AttachmentId> {
-        let matching = self.routes.iter().filter(|(bits, route, _)| {
-            same_prefix(ROUTE_KEY_FIXED_BITS + bits, route.as_bytes(), key.as_bytes())
-        });
+        let matching = self
+            .routes
+            .iter()
+            .filter(|(bits, route, _)| same_prefix(ROUTE_KEY_FIXED_BITS + bits, route.as_bytes(), key.as_bytes()));
         matching.max_by_key(|(bits, ..)| *bits).map(|(.., attachment)| *attachment)
     }
-    fn outside(&self, key: OutsideKey) -> Option<OutsideOwners> {
-        let matching = self.outside.iter().filter(|(bits, block, _)| {
-            same_prefix(OUTSIDE_KEY_FIXED_BITS + bits, block.as_bytes(), key.as_bytes())
-        });
-        matching.max_by_key(|(bits, ..)| *bits).map(|(.., owners)| *owners)
+    fn outside(&self, key: OutsideKey, port: u16) -> Option<InstanceId> {
+        let matching = self
+            .outside
+            .iter()
+            .filter(|(bits, block, _)| same_prefix(OUTSIDE_KEY_FIXED_BITS + bits, block.as_bytes(), key.as_bytes()));
+        matching.max_by_key(|(bits, ..)| *bits).and_then(|(.., owners)| owner(owners, port))
     }
     fn origin(&self, key: OriginKey) -> Option<GraphId> {
         self.origins.get(&(key.tenant, key.replica_set)).copied()
     }
     fn is_live(&self, instance: InstanceId) -> bool {
-        self.instances.get(&instance.get()).is_some_and(|i| {
-            i.traits & instance_traits::DOWN == 0 && i.ports[0].flags & target_flags::EXISTS != 0
-        })
+        self.instances
+            .get(&instance.get())
+            .is_some_and(|i| i.traits & instance_traits::DOWN == 0 && i.ports[0].flags & target_flags::EXISTS != 0)
     }
     fn replica_set_of(&self, instance: InstanceId) -> Option<ReplicaSetId> {
         self.instances.get(&instance.get()).and_then(|i| ReplicaSetId::new(i.replica_set))
@@ -299,8 +313,8 @@ impl Tables for HostTables {
     fn flow_delete(&self, key: &FlowKey) -> bool {
         self.flows.borrow_mut().remove(key.as_bytes()).is_some()
     }
-    fn usage_take(&self, tenant: TenantId, usage: Usage) -> bool {
-        match (self.tenants.borrow_mut().get_mut(&tenant.get()), usage) {
+    fn usage_take(&self, tenant: u32, usage: Usage) -> bool {
+        match (self.tenants.borrow_mut().get_mut(&tenant), usage) {
             (Some(tenant), Usage::Unanswered) if tenant.unanswered < tenant.unanswered_max => {
                 tenant.unanswered += 1;
                 true
@@ -312,8 +326,8 @@ impl Tables for HostTables {
             _ => false,
         }
     }
-    fn usage_give(&self, tenant: TenantId, usage: Usage) {
-        if let Some(tenant) = self.tenants.borrow_mut().get_mut(&tenant.get()) {
+    fn usage_give(&self, tenant: u32, usage: Usage) {
+        if let Some(tenant) = self.tenants.borrow_mut().get_mut(&tenant) {
             match usage {
                 Usage::Unanswered => tenant.unanswered -= 1,
                 Usage::Established => tenant.established -= 1,

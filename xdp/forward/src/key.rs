@@ -2,8 +2,8 @@
 
 use core::hash::Hasher;
 use siphasher::sip::SipHasher13;
+use xdp_layout::Addr;
 use xdp_layout::flow::FlowKey;
-use xdp_layout::{Addr, TenantId};
 use zerocopy::IntoBytes;
 
 /// A tuple in the direction its frame travels.
@@ -22,9 +22,9 @@ pub struct Tuple {
 }
 
 impl Tuple {
-    /// The canonical key, and whether the source is its `a` end.
+    /// Writes the canonical key of this tuple of `tenant` (a [`xdp_layout::TenantId`]); true if the source is its `a` end.
     #[inline(always)]
-    pub fn key(&self, tenant: TenantId) -> (FlowKey, bool) {
+    pub fn key(&self, tenant: u32, key: &mut FlowKey) -> bool {
         let source = self.source.halves();
         let destination = self.destination.halves();
         let source_is_a = if source[0] != destination[0] {
@@ -34,25 +34,19 @@ impl Tuple {
         } else {
             self.source_port <= self.destination_port
         };
-        let tenant_protocol = tenant.get() | (self.protocol as u32) << 24;
-        let key = if source_is_a {
-            FlowKey {
-                a: self.source,
-                b: self.destination,
-                a_port: self.source_port,
-                b_port: self.destination_port,
-                tenant_protocol,
-            }
+        key.tenant_protocol = tenant | (self.protocol as u32) << 24;
+        if source_is_a {
+            key.a = self.source;
+            key.b = self.destination;
+            key.a_port = self.source_port;
+            key.b_port = self.destination_port;
         } else {
-            FlowKey {
-                a: self.destination,
-                b: self.source,
-                a_port: self.destination_port,
-                b_port: self.source_port,
-                tenant_protocol,
-            }
-        };
-        (key, source_is_a)
+            key.a = self.destination;
+            key.b = self.source;
+            key.a_port = self.destination_port;
+            key.b_port = self.source_port;
+        }
+        source_is_a
     }
 }
 

@@ -22,4 +22,4 @@ pub mod wire;
 
 pub use step::{Arrival, Scratch, step};
 pub use verdict::{Delivery, Verdict};
-pub use walk::{Path, Pinned, Question, recompute};
+pub use walk::{Path, Question, recompute};

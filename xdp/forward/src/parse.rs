@@ -54,12 +54,12 @@ pub enum Parsed {
     Packet,
     /// An ARP packet for IPv4 over Ethernet.
     Arp,
-    /// A neighbour solicitation or advertisement (the ICMPv6 type).
-    Neighbour(u8),
+    /// A neighbour solicitation or advertisement.
+    Neighbour,
 }
 
 /// Parses a frame without VLAN tag into `packet`.
-#[inline(always)]
+#[inline(never)]
 pub(crate) fn parse<F: Frame>(frame: &F, packet: &mut Packet) -> Step<Parsed> {
     let ethertype: [u8; 2] = frame.load(12).ok_or(DropReason::Malformed)?;
     packet.tcp_flags = 0;
@@ -69,31 +69,31 @@ pub(crate) fn parse<F: Frame>(frame: &F, packet: &mut Packet) -> Step<Parsed> {
     packet.tuple.destination_port = 0;
     match be16(ethertype[0], ethertype[1]) {
         ETHERTYPE_IPV4 => {
-            let header: [u8; 20] = frame.load(ETHERNET).ok_or(DropReason::Malformed)?;
+            let header: [u32; 5] = frame.words(ETHERNET).ok_or(DropReason::Malformed)?;
             ipv4(frame, &header, ETHERNET as u32, packet)?;
             check_v4(packet)?;
             // Without options the transport header lies at a constant offset, which the kernel reads without a helper.
             if packet.transport == 34 {
-                let head = frame.load(34);
-                let more = frame.load(42);
+                let head = Half::of(frame.words(34));
+                let more = Half::of(frame.words(42));
                 transport(frame, packet, head, more, protocol::ICMP)
             } else {
-                let head = frame.load_at(packet.transport);
-                let more = frame.load_at(packet.transport + 8);
+                let head = Half::of(frame.words_at(packet.transport));
+                let more = Half::of(frame.words_at(packet.transport + 8));
                 transport(frame, packet, head, more, protocol::ICMP)
             }
         }
         ETHERTYPE_IPV6 => {
-            let header: [u8; 40] = frame.load(ETHERNET).ok_or(DropReason::Malformed)?;
+            let header: [u32; 10] = frame.words(ETHERNET).ok_or(DropReason::Malformed)?;
             ipv6(frame, &header, ETHERNET as u32, packet)?;
             check_v6(packet)?;
             if packet.transport == 54 {
-                let head = frame.load(54);
-                let more = frame.load(62);
+                let head = Half::of(frame.words(54));
+                let more = Half::of(frame.words(62));
                 transport(frame, packet, head, more, protocol::ICMPV6)
             } else {
-                let head = frame.load_at(packet.transport);
-                let more = frame.load_at(packet.transport + 8);
+                let head = Half::of(frame.words_at(packet.transport));
+                let more = Half::of(frame.words_at(packet.transport + 8));
                 transport(frame, packet, head, more, protocol::ICMPV6)
             }
         }
@@ -104,28 +104,29 @@ pub(crate) fn parse<F: Frame>(frame: &F, packet: &mut Packet) -> Step<Parsed> {
 
 /// An IPv4 header, outer or embedded.
 #[inline(always)]
-fn ipv4<F: Frame>(frame: &F, header: &[u8; 20], offset: u32, packet: &mut Packet) -> Step<()> {
-    let header_len = (header[0] as u32 & 0xf) * 4;
-    let length = be16(header[2], header[3]) as u32;
-    if header[0] >> 4 != 4 || header_len < 20 {
+fn ipv4<F: Frame>(frame: &F, header: &[u32; 5], offset: u32, packet: &mut Packet) -> Step<()> {
+    let first = u32::from_be(header[0]);
+    let header_len = (first >> 24 & 0xf) * 4;
+    let length = first & 0xffff;
+    if first >> 28 != 4 || header_len < 20 {
         return Err(DropReason::Malformed);
     }
     // A zero length is a segment larger than 64 KiB, only possible with segmentation offload.
     if length < header_len && !(length == 0 && frame.gso_size() != 0) {
         return Err(DropReason::Malformed);
     }
-    let fragment_word = be16(header[6], header[7]);
-    packet.identification = be16(header[4], header[5]) as u32;
-    packet.fragment = if fragment_word & 0x1fff != 0 {
+    let second = u32::from_be(header[1]);
+    packet.identification = second >> 16;
+    packet.fragment = if second & 0x1fff != 0 {
         Fragment::Later
-    } else if fragment_word & 0x2000 != 0 {
+    } else if second & 0x2000 != 0 {
         Fragment::First
     } else {
         Fragment::Whole
     };
-    packet.tuple.source = Addr::v4([header[12], header[13], header[14], header[15]]);
-    packet.tuple.destination = Addr::v4([header[16], header[17], header[18], header[19]]);
-    packet.tuple.protocol = header[9];
+    packet.tuple.source = Addr::v4_word(header[3]);
+    packet.tuple.destination = Addr::v4_word(header[4]);
+    packet.tuple.protocol = (u32::from_be(header[2]) >> 16) as u8;
     packet.transport = offset + header_len;
     packet.length = length;
     packet.beyond_limit = false;
@@ -158,27 +159,26 @@ fn check_v6(packet: &Packet) -> Step<()> {
 
 /// An IPv6 header and its extension headers, outer or embedded.
 #[inline(always)]
-fn ipv6<F: Frame>(frame: &F, header: &[u8; 40], offset: u32, packet: &mut Packet) -> Step<()> {
-    if header[0] >> 4 != 6 {
+fn ipv6<F: Frame>(frame: &F, header: &[u32; 10], offset: u32, packet: &mut Packet) -> Step<()> {
+    if u32::from_be(header[0]) >> 28 != 6 {
         return Err(DropReason::Malformed);
     }
-    packet.tuple.source.0.copy_from_slice(&header[8..24]);
-    packet.tuple.destination.0.copy_from_slice(&header[24..40]);
-    let payload = be16(header[4], header[5]) as u32;
-    packet.tuple.protocol = header[6];
+    packet.tuple.source = Addr::words([header[2], header[3], header[4], header[5]]);
+    packet.tuple.destination = Addr::words([header[6], header[7], header[8], header[9]]);
+    let second = u32::from_be(header[1]);
+    let payload = second >> 16;
+    let next = (second >> 8) as u8;
+    packet.tuple.protocol = next;
     packet.transport = offset + 40;
     packet.fragment = Fragment::Whole;
     packet.beyond_limit = false;
     packet.length = if payload == 0 { 0 } else { payload + 40 };
-    if is_extension(header[6]) { extension_headers(frame, packet) } else { Ok(()) }
+    if is_extension(next) { extension_headers(frame, packet) } else { Ok(()) }
 }
 
 #[inline(always)]
 const fn is_extension(next: u8) -> bool {
-    matches!(
-        next,
-        protocol::HOP_BY_HOP | protocol::ROUTING | protocol::FRAGMENT | protocol::DESTINATION_OPTIONS
-    )
+    matches!(next, protocol::HOP_BY_HOP | protocol::ROUTING | protocol::FRAGMENT | protocol::DESTINATION_OPTIONS)
 }
 
 /// Follows the extension headers (RFC 8200 section 4) up to the transport header.
@@ -213,15 +213,32 @@ fn extension_headers<F: Frame>(frame: &F, packet: &mut Packet) -> Step<()> {
     Ok(())
 }
 
+/// Eight bytes that may be missing; zeros then. Not an `Option`: what that holds when it is `None` is undefined, and the
+/// kernel refuses arithmetic on it that the compiler knows to be without effect.
+#[derive(Clone, Copy)]
+struct Half {
+    words: [u32; 2],
+    present: bool,
+}
+
+impl Half {
+    #[inline(always)]
+    fn of(loaded: Option<[u32; 2]>) -> Self {
+        match loaded {
+            Some([first, second]) => Self { words: [u32::from_be(first), u32::from_be(second)], present: true },
+            None => Self { words: [0; 2], present: false },
+        }
+    }
+
+    #[inline(always)]
+    fn required(self) -> Step<[u32; 2]> {
+        if self.present { Ok(self.words) } else { Err(DropReason::Malformed) }
+    }
+}
+
 /// Reads the transport header. `head` and `more` are its first and second 8 bytes.
 #[inline(always)]
-fn transport<F: Frame>(
-    frame: &F,
-    packet: &mut Packet,
-    head: Option<[u8; 8]>,
-    more: Option<[u8; 8]>,
-    icmp: u8,
-) -> Step<Parsed> {
+fn transport<F: Frame>(frame: &F, packet: &mut Packet, head: Half, more: Half, icmp: u8) -> Step<Parsed> {
     packet.destination = packet.tuple.destination;
     if packet.length != 0 && packet.length + ETHERNET as u32 > frame.len() {
         return Err(DropReason::Malformed);
@@ -229,32 +246,33 @@ fn transport<F: Frame>(
     if packet.fragment != Fragment::Later && !packet.beyond_limit {
         match packet.tuple.protocol {
             protocol::TCP | protocol::UDP | protocol::SCTP => {
-                let head = head.ok_or(DropReason::Malformed)?;
-                packet.tuple.source_port = be16(head[0], head[1]);
-                packet.tuple.destination_port = be16(head[2], head[3]);
+                let head = head.required()?;
+                packet.tuple.source_port = (head[0] >> 16) as u16;
+                packet.tuple.destination_port = head[0] as u16;
                 if packet.tuple.protocol == protocol::TCP {
-                    let more = more.ok_or(DropReason::Malformed)?;
-                    packet.tcp_flags = more[5];
-                    packet.fingerprint = u32::from_be_bytes([head[4], head[5], head[6], head[7]]) as u64;
+                    let more = more.required()?;
+                    packet.tcp_flags = (more[1] >> 16) as u8;
+                    packet.fingerprint = head[1] as u64;
                 } else {
-                    packet.fingerprint = fingerprint(be16(head[4], head[5]), more);
+                    packet.fingerprint = fingerprint((head[1] >> 16) as u16, more);
                 }
             }
             kind if kind == icmp => {
-                let head = head.ok_or(DropReason::Malformed)?;
-                if icmp == protocol::ICMPV6 && matches!(head[0], 130..=137 | 143) {
-                    return match head[0] {
-                        nd::SOLICITATION | nd::ADVERTISEMENT => Ok(Parsed::Neighbour(head[0])),
+                let head = head.required()?;
+                let kind = (head[0] >> 24) as u8;
+                if icmp == protocol::ICMPV6 && matches!(kind, 130..=137 | 143) {
+                    return match kind {
+                        nd::SOLICITATION | nd::ADVERTISEMENT => Ok(Parsed::Neighbour),
                         _ => Err(DropReason::LinkLocal),
                     };
                 }
-                if is_error(icmp, head[0]) {
+                if is_error(icmp, kind) {
                     embedded(frame, packet, icmp)?;
-                } else if is_query(icmp, head[0]) {
-                    let identifier = be16(head[4], head[5]);
+                } else if is_query(icmp, kind) {
+                    let identifier = (head[1] >> 16) as u16;
                     packet.tuple.source_port = identifier;
                     packet.tuple.destination_port = identifier;
-                    packet.fingerprint = fingerprint(be16(head[6], head[7]), more);
+                    packet.fingerprint = fingerprint(head[1] as u16, more);
                 }
             }
             _ => {}
@@ -268,8 +286,8 @@ fn transport<F: Frame>(
 }
 
 #[inline(always)]
-fn fingerprint(word: u16, payload: Option<[u8; 8]>) -> u64 {
-    u64::from_be_bytes(payload.unwrap_or([0; 8])) ^ (word as u64) << 48 ^ word as u64
+fn fingerprint(word: u16, payload: Half) -> u64 {
+    ((payload.words[0] as u64) << 32 | payload.words[1] as u64) ^ (word as u64) << 48 ^ word as u64
 }
 
 /// ICMP messages that quote the datagram they are about (RFC 792, RFC 4443 section 2.1).
@@ -323,10 +341,10 @@ fn embedded<F: Frame>(frame: &F, packet: &mut Packet, icmp: u8) -> Step<()> {
 fn quoted<F: Frame>(frame: &F, packet: &mut Packet, icmp: u8) -> Step<()> {
     let offset = packet.transport + 8;
     if icmp == protocol::ICMP {
-        let header: [u8; 20] = frame.load_at(offset).ok_or(DropReason::IcmpUnrelated)?;
+        let header: [u32; 5] = frame.words_at(offset).ok_or(DropReason::IcmpUnrelated)?;
         ipv4(frame, &header, offset, packet)
     } else {
-        let header: [u8; 40] = frame.load_at(offset).ok_or(DropReason::IcmpUnrelated)?;
+        let header: [u32; 10] = frame.words_at(offset).ok_or(DropReason::IcmpUnrelated)?;
         ipv6(frame, &header, offset, packet)?;
         check_v6(packet)
     }

@@ -4,11 +4,11 @@ use crate::key;
 use crate::step::{Scratch, Visit};
 use crate::tables::{FlowRef, Inserted, Tables, Usage};
 use crate::verdict::Step;
-use crate::walk::{Path, Pinned, Question};
+use crate::walk::{Path, Question};
 use crate::wire::{protocol, tcp};
 use xdp_layout::flow::{FlowRecord, FlowState, NoteKey, PATH_MAX, record_flags, state_bits};
 use xdp_layout::port::{PortKind, Side, instance_traits};
-use xdp_layout::{AttachmentId, Counter, DropReason, GraphId, InstanceId, Position, ViewId};
+use xdp_layout::{AttachmentId, Counter, DropReason, GraphId, InstanceId, Position, TenantId, ViewId};
 
 /// What the connection table said.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -128,12 +128,22 @@ fn follow<T: Tables>(tables: &T, visit: &Visit, flow: &T::Flow, record: &FlowRec
 /// record to use is in [`Scratch::record`].
 #[inline(never)]
 pub(crate) fn create<T: Tables>(tables: &T, scratch: &mut Scratch, claim: Claim) -> Step<()> {
-    let Scratch { visit, record, previous, walk } = scratch;
+    let Scratch { visit, record, previous, walk, .. } = scratch;
     let visit = &*visit;
     let previous = if claim == Claim::Repick { Some(&*previous) } else { None };
     let plan = tables.active();
-    let (question, linked) = ask(tables, visit, previous)?;
-    walk.run(tables, plan, &question)?;
+    let mut question = Question {
+        tenant: TenantId::new(visit.tenant).ok_or(DropReason::NotConfigured)?,
+        client_is_a: visit.source_is_a,
+        graph: None,
+        entry: None,
+        exit: None,
+        origin: None,
+        view: None,
+        position: None,
+    };
+    let linked = ask(tables, visit, previous, &mut question)?;
+    walk.run(tables, plan, &visit.key, &question)?;
     if let Some(previous) = previous {
         keep_live(tables, previous, &mut walk.path);
     }
@@ -171,12 +181,12 @@ pub(crate) fn create<T: Tables>(tables: &T, scratch: &mut Scratch, claim: Claim)
     }
     // Neither an ICMP error nor a RST begins a flow worth remembering.
     let is_transient = visit.packet.is_error || flags & tcp::RST != 0;
-    write(tables, visit, record, claim == Claim::Restart, is_transient);
+    write(tables, scratch, claim == Claim::Restart, is_transient);
     Ok(())
 }
 
 /// Puts a repicked path in the place of the old one; state and usage stay.
-#[inline(always)]
+#[inline(never)]
 fn repick<T: Tables>(tables: &T, visit: &Visit, previous: &FlowRecord, record: &mut FlowRecord) {
     record.state = previous.state;
     record.flags = record.flags & !record_flags::FROM_CLIENT
@@ -208,8 +218,9 @@ fn keep_live<T: Tables>(tables: &T, previous: &FlowRecord, path: &mut Path) {
 }
 
 /// Inserts a record within the tenant's budget. If another CPU was first, its record takes the place of ours.
-#[inline(always)]
-fn write<T: Tables>(tables: &T, visit: &Visit, record: &mut FlowRecord, replaces: bool, is_transient: bool) {
+#[inline(never)]
+fn write<T: Tables>(tables: &T, scratch: &mut Scratch, replaces: bool, is_transient: bool) {
+    let Scratch { visit, record, previous: theirs, .. } = scratch;
     if is_transient || !tables.usage_take(visit.tenant, Usage::Unanswered) {
         if !is_transient {
             tables.count(Counter::BudgetUnanswered);
@@ -237,28 +248,17 @@ fn write<T: Tables>(tables: &T, visit: &Visit, record: &mut FlowRecord, replaces
         return;
     }
     tables.count(Counter::InsertRace);
-    let ours = *record;
     if let Some(flow) = tables.flow(&visit.key) {
-        flow.load(record);
-        if record.tag != ours.tag || FlowState::from_word(record.state) == FlowState::Dead {
-            *record = ours;
+        flow.load(theirs);
+        if theirs.tag == record.tag && FlowState::from_word(theirs.state) != FlowState::Dead {
+            *record = *theirs;
         }
     }
 }
 
-/// What is known of the flow from where its frame arrived; and whether a note links it to an inside flow.
-#[inline(always)]
-fn ask<'a, T: Tables>(tables: &T, visit: &'a Visit, previous: Option<&FlowRecord>) -> Step<(Question<'a>, bool)> {
-    let mut question = Question {
-        key: &visit.key,
-        tenant: visit.tenant,
-        client_is_a: visit.source_is_a,
-        graph: None,
-        entry: None,
-        exit: None,
-        origin: None,
-        pinned: None,
-    };
+/// Fills in what is known of the flow from where its frame arrived. True if a note links it to an inside flow.
+#[inline(never)]
+fn ask<T: Tables>(tables: &T, visit: &Visit, previous: Option<&FlowRecord>, question: &mut Question) -> Step<bool> {
     let mut linked = false;
     match visit.kind {
         PortKind::Attachment => {
@@ -273,18 +273,15 @@ fn ask<'a, T: Tables>(tables: &T, visit: &'a Visit, previous: Option<&FlowRecord
         PortKind::Instance => {
             let id = InstanceId::new(visit.port.id).ok_or(DropReason::NotConfigured)?;
             let instance = tables.instance(id).ok_or(DropReason::PortDown)?;
-            let key = xdp_layout::plan::OriginKey {
-                tenant: visit.tenant.get(),
-                replica_set: instance.replica_set as u32,
-            };
+            let key = xdp_layout::plan::OriginKey { tenant: visit.tenant, replica_set: instance.replica_set as u32 };
             question.graph = Some(tables.origin(key).ok_or(DropReason::NoActiveView)?);
             if visit.side() == Some(Side::Client) {
                 question.client_is_a = !visit.source_is_a;
             } else if instance.traits & (instance_traits::CHANGES_TUPLE | instance_traits::ENDS_FLOW) != 0 {
                 question.origin = Some(id);
                 if instance.traits & instance_traits::CHANGES_TUPLE != 0 && previous.is_none() {
-                    question.pinned = inherit(tables, visit, id);
-                    linked = question.pinned.is_some();
+                    inherit(tables, visit, id, question);
+                    linked = question.view.is_some();
                     tables.count(if linked { Counter::NoteLinked } else { Counter::NoteMissing });
                 }
             }
@@ -295,12 +292,12 @@ fn ask<'a, T: Tables>(tables: &T, visit: &'a Visit, previous: Option<&FlowRecord
         question.client_is_a = previous.flags & record_flags::CLIENT_IS_A != 0;
         question.entry = previous.entry();
         question.exit = previous.exit();
-        question.pinned = previous.view().map(|view| Pinned { view, position: None });
+        question.view = previous.view();
         if previous.flags & record_flags::STARTS_AT_FUNCTION != 0 {
             question.origin = previous.instance(0);
         }
     }
-    Ok((question, linked))
+    Ok(linked)
 }
 
 /// The key under which an inside flow leaves its note, from a frame on either side of the NF.
@@ -318,9 +315,11 @@ pub(crate) fn note_key(visit: &Visit, instance: InstanceId) -> NoteKey {
     }
 }
 
-/// The view and position of the inside flow this frame came from.
+/// Takes view and position from the inside flow this frame came from, if that left a note.
 #[inline(always)]
-fn inherit<T: Tables>(tables: &T, visit: &Visit, instance: InstanceId) -> Option<Pinned> {
-    let note = tables.note(&note_key(visit, instance))?;
-    Some(Pinned { view: ViewId::new(note.view)?, position: Position::new(note.position as u8) })
+fn inherit<T: Tables>(tables: &T, visit: &Visit, instance: InstanceId, question: &mut Question) {
+    if let Some(note) = tables.note(&note_key(visit, instance)) {
+        question.view = ViewId::new(note.view);
+        question.position = Position::new(note.position as u8);
+    }
 }

@@ -2,9 +2,9 @@
 
 use crate::frame::Frame;
 use crate::record::note_key;
-use crate::step::Visit;
+use crate::step::{Scratch, Visit};
 use crate::tables::{Notice, Tables};
-use crate::verdict::{Delivery, Step, Verdict};
+use crate::verdict::{Delivery, Outcome, Step};
 use crate::wire::ETHERNET;
 use xdp_layout::event::EventKind;
 use xdp_layout::flow::{FlowRecord, FlowState, NeighbourKey, Note, PATH_MAX, record_flags};
@@ -12,15 +12,23 @@ use xdp_layout::port::{PortKind, Side, TagKey, Target, instance_traits, target_f
 use xdp_layout::{AttachmentId, DropReason, InstanceId};
 
 /// Element number of an attachment in [`Delivery::element`].
-const ATTACHMENT_ELEMENT: u32 = 65_536;
+pub(crate) const ATTACHMENT_ELEMENT: u32 = 65_536;
 
-/// Where a frame goes next.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Next {
-    /// To an instance, by the port of this side.
-    Instance(InstanceId, Side),
-    /// Out of the graph.
-    Attachment(AttachmentId),
+/// Where a frame goes next: an instance, by the port of a side, or an attachment. One of the two ids is 0.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Next {
+    instance: u16,
+    attachment: u16,
+    /// [`Side`] of the instance's port.
+    side: u8,
+}
+
+impl Next {
+    /// The instance, if it is one.
+    #[inline(always)]
+    pub(crate) fn instance(&self) -> Option<InstanceId> {
+        InstanceId::new(self.instance)
+    }
 }
 
 /// The neighbour of the element at which the frame arrived, in the frame's direction.
@@ -53,10 +61,11 @@ pub(crate) fn next(visit: &Visit, record: &FlowRecord) -> Step<Next> {
     };
     if index < len && index < PATH_MAX {
         let instance = InstanceId::new(record.path[index & (PATH_MAX - 1)]).ok_or(DropReason::PortDown)?;
-        return Ok(Next::Instance(instance, if is_forward { Side::Client } else { Side::Server }));
+        let side = if is_forward { Side::Client } else { Side::Server };
+        return Ok(Next { instance: instance.get(), attachment: 0, side: side as u8 });
     }
-    let attachment = if is_forward { record.exit() } else { record.entry() };
-    attachment.map(Next::Attachment).ok_or(DropReason::TupleUnchanged)
+    let attachment = if is_forward { record.exit } else { record.entry };
+    if attachment == 0 { Err(DropReason::TupleUnchanged) } else { Ok(Next { instance: 0, attachment, side: 0 }) }
 }
 
 /// The index of an instance in a path; it occurs at most once.
@@ -75,37 +84,31 @@ fn find(record: &FlowRecord, instance: u16) -> Option<usize> {
     None
 }
 
-/// Makes the frame ready for its next element.
-#[inline(always)]
-pub(crate) fn deliver<F: Frame, T: Tables>(
-    frame: &mut F,
-    tables: &T,
-    visit: &Visit,
-    record: &FlowRecord,
-    next: Next,
-) -> Step<Verdict> {
-    let (target, vlan, element) = match next {
-        Next::Instance(id, side) => {
-            let (target, vlan) = to_instance(frame, tables, visit, record, id, side)?;
-            (target, vlan, id.get() as u32)
-        }
-        Next::Attachment(id) => {
-            let target = to_attachment(frame, tables, visit, record, id)?;
-            (target, target.vlan, id.get() as u32 + ATTACHMENT_ELEMENT)
-        }
+/// Makes the frame ready for its next element, [`Scratch::next`].
+#[inline(never)]
+pub(crate) fn deliver<F: Frame, T: Tables>(frame: &mut F, tables: &T, scratch: &mut Scratch) -> Step<Outcome> {
+    let Scratch { visit, record, next, delivery, .. } = scratch;
+    let (target, vlan, element) = if let Some(id) = next.instance() {
+        let (target, vlan) = to_instance(frame, tables, visit, record, id, Side::from_raw(next.side))?;
+        (target, vlan, id.get() as u32)
+    } else {
+        let id = AttachmentId::new(next.attachment).ok_or(DropReason::PortDown)?;
+        let target = to_attachment(frame, tables, visit, record, id)?;
+        (target, target.vlan, id.get() as u32 + ATTACHMENT_ELEMENT)
     };
     if vlan != 0 && !frame.tag(vlan) {
         return Err(DropReason::FrameEdit);
     }
     let direction = !visit.is_forward(record) as u32;
-    Ok(Verdict::Deliver(Delivery {
+    *delivery = Delivery {
         ifindex: target.ifindex,
         flags: target.flags,
         vlan,
-        tenant: visit.tenant.get(),
+        tenant: visit.tenant,
         spi: record.view << 1 | direction,
         element,
-    }))
+    };
+    Ok(Outcome::Deliver)
 }
 
 #[inline(always)]
@@ -124,7 +127,7 @@ fn to_instance<F: Frame, T: Tables>(
     };
     admit(frame, tables, visit, record, &target)?;
     let vlan = if instance.traits & instance_traits::TAGGED != 0 {
-        let key = TagKey { tenant: visit.tenant.get(), instance: id.get() as u32 };
+        let key = TagKey { tenant: visit.tenant, instance: id.get() as u32 };
         tables.tag(key).ok_or(DropReason::NoTag)?
     } else {
         target.vlan
@@ -175,7 +178,7 @@ fn to_host<F: Frame, T: Tables>(frame: &mut F, tables: &T, visit: &Visit, id: At
     let Some(neighbour) = tables.neighbour(&key) else {
         let notice = Notice {
             kind: EventKind::NeighbourWanted,
-            tenant: visit.tenant.get(),
+            tenant: visit.tenant,
             element: id.get(),
             value: 0,
             addr: key.addr,
@@ -188,14 +191,8 @@ fn to_host<F: Frame, T: Tables>(frame: &mut F, tables: &T, visit: &Visit, id: At
 
 /// Checks that a destination may have the frame: tenant, presence, size.
 #[inline(always)]
-fn admit<F: Frame, T: Tables>(
-    frame: &F,
-    tables: &T,
-    visit: &Visit,
-    record: &FlowRecord,
-    target: &Target,
-) -> Step<()> {
-    if target.tenant != 0 && target.tenant != visit.tenant.get() {
+fn admit<F: Frame, T: Tables>(frame: &F, tables: &T, visit: &Visit, record: &FlowRecord, target: &Target) -> Step<()> {
+    if target.tenant != 0 && target.tenant != visit.tenant {
         return Err(DropReason::WrongTenant);
     }
     let wanted = target_flags::EXISTS | target_flags::UP;
@@ -221,7 +218,7 @@ fn admit<F: Frame, T: Tables>(
 fn tell_too_big<F: Frame, T: Tables>(frame: &F, tables: &T, visit: &Visit, record: &FlowRecord, target: &Target) {
     let notice = Notice {
         kind: EventKind::TooBig,
-        tenant: visit.tenant.get(),
+        tenant: visit.tenant,
         element: if visit.is_forward(record) { record.entry } else { record.exit },
         value: target.mtu as u32,
         addr: visit.packet.tuple.source,

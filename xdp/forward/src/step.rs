@@ -6,7 +6,7 @@ use crate::parse::{Fragment, Packet, Parsed, parse};
 use crate::record;
 use crate::route;
 use crate::tables::Tables;
-use crate::verdict::{Step, Verdict};
+use crate::verdict::{Delivery, Outcome, Step, Verdict};
 use crate::walk::Walk;
 use xdp_layout::flow::{FlowKey, FlowRecord, FragmentKey, FragmentPorts, record_flags};
 use xdp_layout::port::{Port, PortKey, PortKind, Side};
@@ -31,8 +31,11 @@ pub(crate) struct Visit {
     pub(crate) port: Port,
     /// The port's kind.
     pub(crate) kind: PortKind,
+    /// VLAN tag the frame arrived with.
+    pub(crate) vlan: u16,
     pub(crate) now: u32,
-    pub(crate) tenant: TenantId,
+    /// The port's tenant; raw, since all-zero bytes must be a value.
+    pub(crate) tenant: u32,
     pub(crate) packet: Packet,
     pub(crate) key: FlowKey,
     pub(crate) source_is_a: bool,
@@ -46,6 +49,10 @@ pub struct Scratch {
     pub(crate) record: FlowRecord,
     pub(crate) previous: FlowRecord,
     pub(crate) walk: Walk,
+    pub(crate) next: route::Next,
+    pub(crate) delivery: Delivery,
+    /// An IPv6 header and a neighbour-discovery message.
+    pub(crate) message: [u8; control::ND_BYTES],
 }
 
 impl Default for Scratch {
@@ -54,8 +61,9 @@ impl Default for Scratch {
             visit: Visit {
                 port: Port::default(),
                 kind: PortKind::None,
+                vlan: 0,
                 now: 0,
-                tenant: TenantId::MAX,
+                tenant: 0,
                 packet: Packet::default(),
                 key: FlowKey::default(),
                 source_is_a: false,
@@ -63,6 +71,9 @@ impl Default for Scratch {
             record: FlowRecord::default(),
             previous: FlowRecord::default(),
             walk: Walk::default(),
+            next: route::Next::default(),
+            delivery: Delivery::default(),
+            message: [0; control::ND_BYTES],
         }
     }
 }
@@ -101,14 +112,13 @@ pub fn step<F: Frame, T: Tables>(frame: &mut F, tables: &T, scratch: &mut Scratc
     };
     tables.count(Counter::FramesIn);
     match forward(frame, tables, scratch, arrival, port, vlan) {
-        Ok(verdict) => {
-            tables.count(match verdict {
-                Verdict::Deliver(_) => Counter::Delivered,
-                Verdict::Transmit { .. } => Counter::Transmitted,
-                Verdict::Reply => Counter::Replied,
-                Verdict::Pass | Verdict::Drop(_) => Counter::Passed,
-            });
-            verdict
+        Ok(Outcome::Deliver) => {
+            tables.count(Counter::Delivered);
+            Verdict::Deliver(scratch.delivery)
+        }
+        Ok(Outcome::Reply) => {
+            tables.count(Counter::Replied);
+            Verdict::Reply
         }
         Err(reason) => {
             tables.count_drop(reason, port.tenant);
@@ -125,7 +135,7 @@ fn forward<F: Frame, T: Tables>(
     arrival: Arrival,
     port: Port,
     vlan: u16,
-) -> Step<Verdict> {
+) -> Step<Outcome> {
     let tenant = TenantId::new(port.tenant).ok_or(DropReason::NotConfigured)?;
     // Also takes a priority tag (VLAN 0) off: its frame is untagged for us.
     if !frame.untag() {
@@ -134,17 +144,16 @@ fn forward<F: Frame, T: Tables>(
     let visit = &mut scratch.visit;
     visit.port = port;
     visit.kind = PortKind::from_raw(port.kind);
+    visit.vlan = vlan;
     visit.now = arrival.now;
-    visit.tenant = tenant;
+    visit.tenant = tenant.get();
     match parse(frame, &mut visit.packet)? {
         Parsed::Packet => {
             identify(tables, visit)?;
             hop(frame, tables, scratch)
         }
-        Parsed::Arp => control::arp(frame, tables, &control::At { port: &visit.port, vlan, tenant }),
-        Parsed::Neighbour(kind) => {
-            control::neighbour(frame, tables, &control::At { port: &visit.port, vlan, tenant }, kind)
-        }
+        Parsed::Arp => control::arp(frame, tables, scratch),
+        Parsed::Neighbour => control::neighbour(frame, tables, scratch),
     }
 }
 
@@ -162,7 +171,7 @@ fn identify<T: Tables>(tables: &T, visit: &mut Visit) -> Step<()> {
     if tuple.source.halves() == tuple.destination.halves() && tuple.source_port == tuple.destination_port {
         return Err(DropReason::SelfTuple);
     }
-    (visit.key, visit.source_is_a) = tuple.key(visit.tenant);
+    visit.source_is_a = tuple.key(visit.tenant, &mut visit.key);
     Ok(())
 }
 
@@ -173,7 +182,7 @@ fn reassociate<T: Tables>(tables: &T, visit: &mut Visit) -> Step<()> {
     let key = FragmentKey {
         source: packet.tuple.source,
         destination: packet.tuple.destination,
-        tenant_protocol: visit.tenant.get() | (packet.tuple.protocol as u32) << 24,
+        tenant_protocol: visit.tenant | (packet.tuple.protocol as u32) << 24,
         identification: packet.identification,
     };
     if packet.fragment == Fragment::First {
@@ -197,20 +206,20 @@ fn reassociate<T: Tables>(tables: &T, visit: &mut Visit) -> Step<()> {
 
 /// Record, next element, delivery.
 #[inline(always)]
-fn hop<F: Frame, T: Tables>(frame: &mut F, tables: &T, scratch: &mut Scratch) -> Step<Verdict> {
+fn hop<F: Frame, T: Tables>(frame: &mut F, tables: &T, scratch: &mut Scratch) -> Step<Outcome> {
     match record::find(tables, &scratch.visit, &mut scratch.record) {
         record::Found::Use => {}
         record::Found::Create => record::create(tables, scratch, record::Claim::None)?,
         record::Found::Restart => record::create(tables, scratch, record::Claim::Restart)?,
     }
-    let mut next = route::next(&scratch.visit, &scratch.record)?;
-    if let route::Next::Instance(instance, _) = next
+    scratch.next = route::next(&scratch.visit, &scratch.record)?;
+    if let Some(instance) = scratch.next.instance()
         && !tables.is_live(instance)
     {
         tables.count(Counter::RecordRepicked);
         scratch.previous = scratch.record;
         record::create(tables, scratch, record::Claim::Repick)?;
-        next = route::next(&scratch.visit, &scratch.record)?;
+        scratch.next = route::next(&scratch.visit, &scratch.record)?;
     }
-    route::deliver(frame, tables, &scratch.visit, &scratch.record, next)
+    route::deliver(frame, tables, scratch)
 }

@@ -43,6 +43,6 @@ pub fn expire<T: Tables>(tables: &T, key: &FlowKey, now: u32, force: bool) -> bo
         return false;
     }
     let deleted = tables.flow_delete(key);
-    tables.usage_give(tenant, usage_of(record.state));
+    tables.usage_give(tenant.get(), usage_of(record.state));
     deleted
 }

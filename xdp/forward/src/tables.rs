@@ -1,25 +1,33 @@
 //! The seams of the core: what it reads and writes. Implemented over kernel maps by the programs, over plain memory on
 //! the host.
 
-use xdp_layout::config::Config;
 use crate::frame::Frame;
+use xdp_layout::config::Config;
 use xdp_layout::event::EventKind;
-use xdp_layout::flow::{
-    FlowKey, FlowRecord, FragmentKey, FragmentPorts, Neighbour, NeighbourKey, Note, NoteKey,
-};
+use xdp_layout::flow::{FlowKey, FlowRecord, FragmentKey, FragmentPorts, Neighbour, NeighbourKey, Note, NoteKey};
 use xdp_layout::plan::{
     ActiveWord, Edge, GraphWord, Node, NodeKey, OriginKey, OutsideKey, OutsideOwners, RouteKey, TableWord, View,
     ViewKey,
 };
 use xdp_layout::port::{FrontEnd, Instance, OwnedKey, Port, PortKey, TagKey, Target};
-use xdp_layout::{
-    Addr, AttachmentId, Counter, DropReason, GraphId, InstanceId, NodeId, ReplicaSetId, TenantId,
-};
+use xdp_layout::{Addr, AttachmentId, Counter, DropReason, GraphId, InstanceId, NodeId, ReplicaSetId};
 
 /// One round of a bounded loop whose body the kernel verifies once (`bpf_loop`).
 pub trait Round {
     /// Runs a round; false ends the loop.
     fn round(&mut self) -> bool;
+}
+
+/// The instance that owns `port` among the owners of an outside address.
+#[inline(always)]
+pub fn owner(owners: &OutsideOwners, port: u16) -> Option<InstanceId> {
+    let mut owner = 0;
+    for range in &owners.ranges {
+        if range.instance != 0 && range.low <= port && port <= range.high {
+            owner = range.instance;
+        }
+    }
+    InstanceId::new(owner)
 }
 
 /// Everything a new flow's path depends on: one immutable plan at a time, chosen by [`active`](Self::active).
@@ -47,8 +55,8 @@ pub trait PlanTables {
     fn edge(&self, index: u32) -> Option<Edge>;
     /// The attachment that takes an address.
     fn route(&self, key: RouteKey) -> Option<AttachmentId>;
-    /// The owners of an outside address.
-    fn outside(&self, key: OutsideKey) -> Option<OutsideOwners>;
+    /// The owner of a port of an outside address, by [`owner`].
+    fn outside(&self, key: OutsideKey, port: u16) -> Option<InstanceId>;
     /// The graph in which a tuple-making replica set continues.
     fn origin(&self, key: OriginKey) -> Option<GraphId>;
     /// Whether an instance exists and is not declared down.
@@ -146,9 +154,9 @@ pub trait Tables: PlanTables {
     /// Deletes a record that this CPU has claimed.
     fn flow_delete(&self, key: &FlowKey) -> bool;
     /// Takes one from a tenant's budget; false if it is used up or the tenant is unknown.
-    fn usage_take(&self, tenant: TenantId, usage: Usage) -> bool;
+    fn usage_take(&self, tenant: u32, usage: Usage) -> bool;
     /// Gives one back.
-    fn usage_give(&self, tenant: TenantId, usage: Usage);
+    fn usage_give(&self, tenant: u32, usage: Usage);
 
     /// What the first fragment of a datagram said.
     fn fragment(&self, key: &FragmentKey) -> Option<FragmentPorts>;

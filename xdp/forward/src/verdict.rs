@@ -38,5 +38,14 @@ pub struct Delivery {
     pub element: u32,
 }
 
+/// A [`Verdict`] without its values. Functions that are not inlined return it in a register: one that returned a verdict by
+/// pointer would have no return value, and the kernel then looks at what the register happens to hold.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Outcome {
+    /// To [`crate::Scratch::delivery`].
+    Deliver,
+    Reply,
+}
+
 /// A step that may end in a drop.
 pub(crate) type Step<T> = Result<T, DropReason>;

@@ -16,9 +16,7 @@ use xdp_layout::{Addr, AttachmentId, DropReason, GraphId, InstanceId, Position, 
 
 /// What is known of a flow whose path is asked for.
 #[derive(Clone, Copy, Debug)]
-pub struct Question<'a> {
-    /// The flow.
-    pub key: &'a FlowKey,
+pub struct Question {
     /// Its tenant.
     pub tenant: TenantId,
     /// Whether the client's end is the key's `a`.
@@ -31,16 +29,9 @@ pub struct Question<'a> {
     pub exit: Option<AttachmentId>,
     /// The instance that made this tuple, where the port of arrival tells it; else found by outside block.
     pub origin: Option<InstanceId>,
-    /// View and position to continue from, inherited from the inside flow, or the view a record is pinned to.
-    pub pinned: Option<Pinned>,
-}
-
-/// A view that is given rather than chosen.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Pinned {
-    /// The view.
-    pub view: ViewId,
-    /// Position of the tuple-changing node to continue from.
+    /// The view to walk, where it is given rather than chosen: inherited from the inside flow, or pinned by a record.
+    pub view: Option<ViewId>,
+    /// Position of the tuple-changing node to continue from, inherited with the view.
     pub position: Option<Position>,
 }
 
@@ -63,15 +54,15 @@ pub struct Path {
     pub instances: [u16; PATH_MAX],
 }
 
-impl Question<'_> {
+impl Question {
     #[inline(always)]
-    fn client(&self) -> (Addr, u16) {
-        if self.client_is_a { (self.key.a, self.key.a_port) } else { (self.key.b, self.key.b_port) }
+    fn client(&self, key: &FlowKey) -> (Addr, u16) {
+        if self.client_is_a { (key.a, key.a_port) } else { (key.b, key.b_port) }
     }
 
     #[inline(always)]
-    fn server(&self) -> (Addr, u16) {
-        if self.client_is_a { (self.key.b, self.key.b_port) } else { (self.key.a, self.key.a_port) }
+    fn server(&self, key: &FlowKey) -> (Addr, u16) {
+        if self.client_is_a { (key.b, key.b_port) } else { (key.a, key.a_port) }
     }
 }
 
@@ -79,23 +70,36 @@ impl Question<'_> {
 ///
 /// # Errors
 /// The reason for which every frame of such a flow is dropped.
-pub fn recompute<T: PlanTables>(tables: &T, plan: ActiveWord, question: &Question<'_>) -> Result<Path, DropReason> {
+pub fn recompute<T: PlanTables>(
+    tables: &T,
+    plan: ActiveWord,
+    key: &FlowKey,
+    question: &Question,
+) -> Result<Path, DropReason> {
     let mut walk = Walk::default();
-    walk.run(tables, plan, question)?;
+    walk.run(tables, plan, key, question)?;
     Ok(walk.path)
 }
 
 impl Walk {
     /// Computes the path of a flow into [`Walk::path`].
-    #[inline(always)]
-    pub(crate) fn run<T: PlanTables>(&mut self, tables: &T, plan: ActiveWord, question: &Question<'_>) -> Step<()> {
-        let (client, client_port) = question.client();
-        let (server, server_port) = question.server();
+    #[inline(never)]
+    pub(crate) fn run<T: PlanTables>(
+        &mut self,
+        tables: &T,
+        plan: ActiveWord,
+        key: &FlowKey,
+        question: &Question,
+    ) -> Step<()> {
+        let (client, client_port) = question.client(key);
+        let (server, server_port) = question.server(key);
         let origin = match (question.origin, question.entry) {
             (Some(origin), _) => Some(origin),
             // A host behind a client attachment that uses an outside address is still a client.
             (None, Some(_)) => None,
-            (None, None) => outside_owner(tables, question.tenant, client, client_port),
+            (None, None) => {
+                tables.outside(OutsideKey { tenant: question.tenant.get().to_be_bytes(), addr: client }, client_port)
+            }
         };
         let origin_set = match origin {
             Some(origin) => Some(tables.replica_set_of(origin).ok_or(DropReason::PortDown)?),
@@ -104,37 +108,39 @@ impl Walk {
         let graph = match (question.graph, origin_set) {
             (Some(graph), _) => graph,
             (None, Some(set)) => {
-                let key = OriginKey { tenant: question.tenant.get(), replica_set: set.get() as u32 };
-                tables.origin(key).ok_or(DropReason::NoActiveView)?
+                let origin = OriginKey { tenant: question.tenant.get(), replica_set: set.get() as u32 };
+                tables.origin(origin).ok_or(DropReason::NoActiveView)?
             }
             (None, None) => return Err(DropReason::NoActiveView),
         };
-        let hash = flow_hash(question.key, tables.flow_hash_key());
+        let hash = flow_hash(key, tables.flow_hash_key());
         let (slot, view) = choose_view(tables, plan, question, graph, hash)?;
         let exit = match question.exit {
             Some(exit) => Some(exit),
             None => route(tables, graph, Side::Server, server),
         };
-        *self = Self {
-            plan,
-            hash,
-            edge: view.first_edge,
-            client_attachment: 0,
-            server_attachment: exit.map_or(0, AttachmentId::get),
-            client,
-            server,
-            client_port,
-            server_port,
-            protocol: question.key.protocol(),
-            outcome: Err(DropReason::WalkLimit),
-            path: Path {
-                view: view.view,
-                flags: if question.client_is_a { record_flags::CLIENT_IS_A } else { 0 },
-                ..Path::default()
-            },
-        };
+        self.plan = plan;
+        self.hash = hash;
+        self.edge = view.first_edge;
+        self.compared = 0;
+        self.set = 0;
+        self.client_attachment = 0;
+        self.server_attachment = exit.map_or(0, AttachmentId::get);
+        self.client = client;
+        self.server = server;
+        self.client_port = client_port;
+        self.server_port = server_port;
+        self.protocol = key.protocol();
+        self.outcome = Err(DropReason::WalkLimit);
+        self.path.view = view.view;
+        self.path.entry = 0;
+        self.path.exit = 0;
+        self.path.flags = if question.client_is_a { record_flags::CLIENT_IS_A } else { 0 };
+        self.path.len = 0;
+        self.path.cut_position = 0;
+        self.path.instances = [0; PATH_MAX];
         if let (Some(origin), Some(set)) = (origin, origin_set) {
-            let position_or_set = match question.pinned.and_then(|p| p.position) {
+            let position_or_set = match question.position {
                 Some(position) => (position.get() as u32) << 16,
                 None => set.get() as u32,
             };
@@ -151,7 +157,7 @@ impl Walk {
             self.client_attachment = entry.get();
             self.path.entry = entry.get();
         }
-        tables.repeat(WALK_MAX, &mut Rounds { walk: self, tables });
+        tables.repeat(ROUNDS_MAX, &mut Rounds { walk: self, tables });
         self.outcome?;
         if self.path.flags & record_flags::ENDS_AT_FUNCTION == 0 {
             self.path.exit = exit.ok_or(DropReason::NoRoute)?.get();
@@ -165,12 +171,12 @@ impl Walk {
 fn choose_view<T: PlanTables>(
     tables: &T,
     plan: ActiveWord,
-    question: &Question<'_>,
+    question: &Question,
     graph: GraphId,
     hash: u64,
 ) -> Step<(u32, View)> {
-    if let Some(pinned) = question.pinned {
-        let key = ViewKey { tenant: question.tenant.get(), view: pinned.view.get() };
+    if let Some(pinned) = question.view {
+        let key = ViewKey { tenant: question.tenant.get(), view: pinned.get() };
         if let Some(slot) = tables.view_slot(key)
             && let Some(view) = tables.view(slot)
             && view.view == key.view
@@ -180,7 +186,8 @@ fn choose_view<T: PlanTables>(
         }
     }
     let word = tables.graph(plan, graph);
-    let slot = if cohort(hash, graph) < word.canary_share() && word.canary() != 0 { word.canary() } else { word.stable() };
+    let slot =
+        if cohort(hash, graph) < word.canary_share() && word.canary() != 0 { word.canary() } else { word.stable() };
     if slot == 0 {
         return Err(DropReason::NoActiveView);
     }
@@ -203,25 +210,26 @@ fn route<T: PlanTables>(tables: &T, graph: GraphId, side: Side, addr: Addr) -> O
     tables.route(RouteKey { graph: graph.get().to_be_bytes(), side: side as u8, reserved: 0, addr })
 }
 
-/// The instance that owns an outside address and port.
-#[inline(always)]
-fn outside_owner<T: PlanTables>(tables: &T, tenant: TenantId, addr: Addr, port: u16) -> Option<InstanceId> {
-    let owners = tables.outside(OutsideKey { tenant: tenant.get().to_be_bytes(), addr })?;
-    let mut owner = 0;
-    for range in &owners.ranges {
-        if range.instance != 0 && range.low <= port && port <= range.high {
-            owner = range.instance;
-        }
-    }
-    InstanceId::new(owner)
-}
+/// Rounds of a walk: every edge, and for every stage of the path every candidate.
+const ROUNDS_MAX: u32 = WALK_MAX + PATH_MAX as u32 * maglev::ATTEMPTS;
 
-/// The state of a walk.
+/// The state of a walk. One round compares one edge or tries one candidate of a stage, so that the kernel verifies a body
+/// without loops.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Walk {
     plan: ActiveWord,
     hash: u64,
+    /// Edge to compare next, or with `set` the first edge behind its node.
     edge: u32,
+    /// Edges compared.
+    compared: u32,
+    /// The replica set whose instance is being picked, 0 while edges are compared.
+    set: u16,
+    /// Flags and position of its node.
+    node_flags: u8,
+    position: u8,
+    /// The candidate to try next.
+    attempt: u32,
     client_attachment: u16,
     server_attachment: u16,
     client: Addr,
@@ -239,6 +247,11 @@ impl Default for Walk {
             plan: ActiveWord(0),
             hash: 0,
             edge: 0,
+            compared: 0,
+            set: 0,
+            node_flags: 0,
+            position: 0,
+            attempt: 0,
             client_attachment: 0,
             server_attachment: 0,
             client: Addr([0; 16]),
@@ -252,7 +265,7 @@ impl Default for Walk {
     }
 }
 
-/// A walk in progress: compares one edge a round.
+/// A walk in progress.
 struct Rounds<'a, T> {
     walk: &'a mut Walk,
     tables: &'a T,
@@ -261,7 +274,9 @@ struct Rounds<'a, T> {
 impl<T: PlanTables> Round for Rounds<'_, T> {
     #[inline(always)]
     fn round(&mut self) -> bool {
-        match self.walk.compare(self.tables) {
+        let walk = &mut *self.walk;
+        let step = if walk.set == 0 { walk.compare(self.tables) } else { walk.try_candidate(self.tables) };
+        match step {
             Ok(true) => true,
             Ok(false) => {
                 self.walk.outcome = Ok(());
@@ -276,9 +291,13 @@ impl<T: PlanTables> Round for Rounds<'_, T> {
 }
 
 impl Walk {
-    /// Compares the current edge and moves on. False at the end of the path.
+    /// Compares the current edge and moves on, to the next edge or into a stage. False at the end of the path.
     #[inline(always)]
     fn compare<T: PlanTables>(&mut self, tables: &T) -> Step<bool> {
+        if self.compared == WALK_MAX {
+            return Err(DropReason::WalkLimit);
+        }
+        self.compared += 1;
         let edge = tables.edge(self.edge).ok_or(DropReason::NoActiveView)?;
         if !self.matches(&edge) {
             if edge.last != 0 {
@@ -291,11 +310,32 @@ impl Walk {
             return Ok(false);
         }
         let node = tables.node(edge.target).ok_or(DropReason::NoActiveView)?;
-        let set = ReplicaSetId::new(node.replica_set).ok_or(DropReason::NoLiveInstance)?;
+        self.edge = node.first_edge;
+        self.set = node.replica_set;
+        self.node_flags = node.flags;
+        self.position = node.position;
+        self.attempt = 0;
+        Ok(true)
+    }
+
+    /// Tries one candidate of the stage. False at the end of the path.
+    #[inline(always)]
+    fn try_candidate<T: PlanTables>(&mut self, tables: &T) -> Step<bool> {
+        let set = ReplicaSetId::new(self.set).ok_or(DropReason::NoLiveInstance)?;
+        if self.attempt >= maglev::ATTEMPTS {
+            return Err(DropReason::NoLiveInstance);
+        }
         let members = Members { tables, word: tables.table(self.plan, set) };
-        let pick = maglev::pick(&members, self.hash, set.get() as u32).ok_or(DropReason::NoLiveInstance)?;
-        let instance = members.instance(pick.member).ok_or(DropReason::NoLiveInstance)?;
-        if pick.overlay {
+        let attempt = self.attempt;
+        self.attempt += 1;
+        let candidate = maglev::candidate(&members, self.hash, set.get() as u32, attempt);
+        let Some(instance) = candidate.and_then(|member| members.instance(member)) else {
+            return Ok(true);
+        };
+        if !tables.is_live(instance) {
+            return Ok(true);
+        }
+        if attempt != 0 {
             self.path.flags |= record_flags::OVERLAY;
         }
         let len = self.path.len as usize;
@@ -304,12 +344,12 @@ impl Walk {
         }
         self.path.instances[len & (PATH_MAX - 1)] = instance.get();
         self.path.len = len as u8 + 1;
-        if node.flags & (node_flags::CHANGES_TUPLE | node_flags::ENDS_FLOW) != 0 {
+        self.set = 0;
+        if self.node_flags & (node_flags::CHANGES_TUPLE | node_flags::ENDS_FLOW) != 0 {
             self.path.flags |= record_flags::ENDS_AT_FUNCTION;
-            self.path.cut_position = node.position;
+            self.path.cut_position = self.position;
             return Ok(false);
         }
-        self.edge = node.first_edge;
         Ok(true)
     }
 

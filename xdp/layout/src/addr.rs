@@ -7,7 +7,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 #[derive(
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
-#[repr(C)]
+#[repr(C, align(4))]
 pub struct Addr(pub [u8; 16]);
 
 impl Addr {
@@ -15,6 +15,19 @@ impl Addr {
     #[inline(always)]
     pub const fn v4(a: [u8; 4]) -> Self {
         Self([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a[0], a[1], a[2], a[3]])
+    }
+
+    /// The v4-mapped form of an IPv4 address whose bytes are the word's in memory order.
+    #[inline(always)]
+    pub const fn v4_word(word: u32) -> Self {
+        Self::words([0, 0, 0xffff_u32.to_be(), word])
+    }
+
+    /// The address whose bytes are the words' in memory order.
+    #[inline(always)]
+    pub const fn words(w: [u32; 4]) -> Self {
+        let [a, b, c, d] = [w[0].to_ne_bytes(), w[1].to_ne_bytes(), w[2].to_ne_bytes(), w[3].to_ne_bytes()];
+        Self([a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3], c[0], c[1], c[2], c[3], d[0], d[1], d[2], d[3]])
     }
 
     /// Upper and lower half as integers that order like the address does.

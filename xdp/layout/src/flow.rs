@@ -9,7 +9,7 @@ pub const PATH_MAX: usize = 16;
 /// A flow: tenant and canonical 5-tuple (3-tuple with ports 0 where the protocol has none). The lower (address, port)
 /// pair comes first, so both directions have one key. 40 bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
+#[repr(C, align(8))]
 pub struct FlowKey {
     /// The lower endpoint's address.
     pub a: Addr,

@@ -6,22 +6,31 @@ macro_rules! id {
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
         #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
         #[cfg_attr(feature = "serde", serde(transparent))]
-        pub struct $name($repr);
+        pub struct $name(core::num::NonZero<$repr>);
 
         impl $name {
             /// The highest value; the lowest is 1, since 0 means "absent" in maps.
-            pub const MAX: Self = Self($max);
+            pub const MAX: Self = match Self::new($max) {
+                Some(max) => max,
+                None => panic!("the range is not empty"),
+            };
 
             /// Checks the range. `None` for 0 and for values above [`Self::MAX`].
             #[inline(always)]
             pub const fn new(raw: $repr) -> Option<Self> {
-                if raw == 0 || raw > $max { None } else { Some(Self(raw)) }
+                if raw > $max {
+                    return None;
+                }
+                match core::num::NonZero::new(raw) {
+                    Some(raw) => Some(Self(raw)),
+                    None => None,
+                }
             }
 
             /// The plain integer, for maps, the wire and text.
             #[inline(always)]
             pub const fn get(self) -> $repr {
-                self.0
+                self.0.get()
             }
         }
 

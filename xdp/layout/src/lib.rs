@@ -20,9 +20,7 @@ mod user;
 
 pub use addr::Addr;
 pub use counter::Counter;
-pub use id::{
-    AttachmentId, Generation, GraphId, InstanceId, NodeId, Position, ReplicaSetId, TenantId, ViewId,
-};
+pub use id::{AttachmentId, Generation, GraphId, InstanceId, NodeId, Position, ReplicaSetId, TenantId, ViewId};
 pub use reason::DropReason;
 
 /// Version of every layout in this crate, part of the pin path. Raised by any change of size, offset or meaning.

@@ -5,25 +5,21 @@ use aya_ebpf::bindings::{BPF_EXIST, BPF_NOEXIST};
 use aya_ebpf::helpers::generated::bpf_loop;
 use aya_ebpf::maps::lpm_trie::Key;
 use core::ffi::c_void;
-use core::ptr;
 use core::intrinsics::{AtomicOrdering, atomic_cxchg, atomic_xadd};
+use core::ptr;
 use xdp_forward::frame::Frame;
-use xdp_forward::tables::{FlowRef, Inserted, Notice, PlanTables, Round, Tables, Usage};
+use xdp_forward::tables::{FlowRef, Inserted, Notice, PlanTables, Round, Tables, Usage, owner};
 use xdp_layout::config::{Config, MAGIC};
 use xdp_layout::event::{EVENT_FRAME, Event, TenantDropKey};
-use xdp_layout::flow::{
-    FlowKey, FlowRecord, FragmentKey, FragmentPorts, Neighbour, NeighbourKey, Note, NoteKey,
-};
+use xdp_layout::flow::{FlowKey, FlowRecord, FragmentKey, FragmentPorts, Neighbour, NeighbourKey, Note, NoteKey};
 use xdp_layout::plan::{
-    ActiveWord, BANK_WORDS, Edge, GraphWord, Node, NodeKey, OUTSIDE_KEY_FIXED_BITS, OriginKey, OutsideKey,
-    OutsideOwners, PAGE_SLOTS, REPLICA_SETS_MAX, ROUTE_KEY_FIXED_BITS, RouteKey, TableWord, View, ViewKey,
+    ActiveWord, BANK_WORDS, Edge, GraphWord, Node, NodeKey, OUTSIDE_KEY_FIXED_BITS, OriginKey, OutsideKey, PAGE_SLOTS,
+    REPLICA_SETS_MAX, ROUTE_KEY_FIXED_BITS, RouteKey, TableWord, View, ViewKey,
 };
 use xdp_layout::port::{
     FrontEnd, Instance, OwnedKey, Port, PortKey, TagKey, Target, Tenant, instance_traits, target_flags,
 };
-use xdp_layout::{
-    Addr, AttachmentId, Counter, DropReason, GraphId, InstanceId, NodeId, ReplicaSetId, TenantId,
-};
+use xdp_layout::{Addr, AttachmentId, Counter, DropReason, GraphId, InstanceId, NodeId, ReplicaSetId};
 
 /// `E2BIG`: the map is full.
 const E2BIG: i32 = -7;
@@ -39,9 +35,15 @@ pub struct KernelFlow(*mut FlowRecord);
 impl FlowRef for KernelFlow {
     #[inline(always)]
     fn load(&self, into: &mut FlowRecord) {
-        // SAFETY: the map returned the pointer and the RCU section of this program keeps the memory mapped. Another CPU may
-        // write it meanwhile: the read is volatile, any bytes are a record, and the caller compares the tag.
-        unsafe { *into = ptr::read_volatile(self.0) }
+        let (from, into) = (self.0.cast::<u64>(), (&raw mut *into).cast::<u64>());
+        let mut word = 0;
+        while word < size_of::<FlowRecord>() / 8 {
+            // SAFETY: the map returned the pointer and the RCU section of this program keeps the memory mapped. Another CPU
+            // may write it meanwhile: the reads are volatile, any bytes are a record, and the caller compares the tag. Word
+            // by word, since a copy of the whole would go over the stack.
+            unsafe { into.add(word).write(ptr::read_volatile(from.add(word))) };
+            word += 1;
+        }
     }
 
     #[inline(always)]
@@ -139,8 +141,8 @@ impl PlanTables for Kernel {
         AttachmentId::new(*ROUTES.get(Key::new(ROUTE_KEY_FIXED_BITS + 128, key))? as u16)
     }
     #[inline(always)]
-    fn outside(&self, key: OutsideKey) -> Option<OutsideOwners> {
-        OUTSIDE.get(Key::new(OUTSIDE_KEY_FIXED_BITS + 128, key)).copied()
+    fn outside(&self, key: OutsideKey, port: u16) -> Option<InstanceId> {
+        owner(OUTSIDE.get(Key::new(OUTSIDE_KEY_FIXED_BITS + 128, key))?, port)
     }
     #[inline(always)]
     fn origin(&self, key: OriginKey) -> Option<GraphId> {
@@ -148,9 +150,9 @@ impl PlanTables for Kernel {
     }
     #[inline(always)]
     fn is_live(&self, instance: InstanceId) -> bool {
-        INSTANCES.get(instance.get() as u32).is_some_and(|i| {
-            i.traits & instance_traits::DOWN == 0 && i.ports[0].flags & target_flags::EXISTS != 0
-        })
+        INSTANCES
+            .get(instance.get() as u32)
+            .is_some_and(|i| i.traits & instance_traits::DOWN == 0 && i.ports[0].flags & target_flags::EXISTS != 0)
     }
     #[inline(always)]
     fn replica_set_of(&self, instance: InstanceId) -> Option<ReplicaSetId> {
@@ -165,17 +167,13 @@ impl PlanTables for Kernel {
 
 impl Kernel {
     #[inline(always)]
-    fn usage(&self, tenant: TenantId, usage: Usage) -> Option<(u64, *mut u64)> {
-        let tenant: *mut Tenant = TENANTS.get_ptr_mut(tenant.get())?;
+    fn usage(&self, tenant: u32, usage: Usage) -> Option<(u64, *mut u64)> {
+        let tenant: *mut Tenant = TENANTS.get_ptr_mut(tenant)?;
         // SAFETY: the pointer comes from the map; the limits are plain words, the counters only changed atomically.
         unsafe {
             Some(match usage {
-                Usage::Unanswered => {
-                    ((*tenant).unanswered_max, &raw mut (*tenant).unanswered)
-                }
-                Usage::Established => {
-                    ((*tenant).established_max, &raw mut (*tenant).established)
-                }
+                Usage::Unanswered => ((*tenant).unanswered_max, &raw mut (*tenant).unanswered),
+                Usage::Established => ((*tenant).established_max, &raw mut (*tenant).established),
             })
         }
     }
@@ -247,7 +245,7 @@ impl Tables for Kernel {
         FLOWS.remove(key).is_ok()
     }
     #[inline(always)]
-    fn usage_take(&self, tenant: TenantId, usage: Usage) -> bool {
+    fn usage_take(&self, tenant: u32, usage: Usage) -> bool {
         let Some((max, counter)) = self.usage(tenant, usage) else {
             return false;
         };
@@ -261,7 +259,7 @@ impl Tables for Kernel {
         false
     }
     #[inline(always)]
-    fn usage_give(&self, tenant: TenantId, usage: Usage) {
+    fn usage_give(&self, tenant: u32, usage: Usage) {
         if let Some((_, counter)) = self.usage(tenant, usage) {
             // SAFETY: a counter of a map value, only changed atomically.
             unsafe { fetch_add(counter, u64::MAX) };
@@ -338,12 +336,8 @@ impl Tables for Kernel {
             (*event).element = notice.element as u32;
             (*event).value = notice.value;
             (*event).addr = notice.addr;
-            let mut chunk = 0;
-            while chunk < EVENT_FRAME {
-                let bytes: [u8; 16] = frame.load_at(chunk as u32).unwrap_or([0; 16]);
-                ptr::write_unaligned((&raw mut (*event).frame).cast::<u8>().add(chunk).cast(), bytes);
-                chunk += 16;
-            }
+            (*event).frame = [0; EVENT_FRAME];
+            frame.head(&mut (*event).frame);
         }
         entry.submit(0);
     }

@@ -36,6 +36,7 @@ fn scratch() -> Option<&'static mut Scratch> {
 #[classifier]
 pub fn port(ctx: TcContext) -> i32 {
     let mut frame = tc::TcFrame(ctx.skb.skb);
+    frame.linearize();
     let ifindex = frame.ifindex();
     let Some(scratch) = scratch() else {
         return TC_ACT_SHOT as i32;

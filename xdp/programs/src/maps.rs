@@ -8,9 +8,7 @@ use xdp_forward::Scratch;
 use xdp_layout::config::Config;
 use xdp_layout::counter::COUNTERS as COUNTERS_MAX;
 use xdp_layout::event::{TenantDropKey, Traffic};
-use xdp_layout::flow::{
-    FlowKey, FlowRecord, FragmentKey, FragmentPorts, Neighbour, NeighbourKey, Note, NoteKey,
-};
+use xdp_layout::flow::{FlowKey, FlowRecord, FragmentKey, FragmentPorts, Neighbour, NeighbourKey, Note, NoteKey};
 use xdp_layout::plan::{
     BANK_WORDS, BANKS, EDGES_MAX, Edge, NODES_MAX, Node, NodeKey, OriginKey, OutsideKey, OutsideOwners, PAGE_SLOTS,
     PAGES_MAX, RouteKey, VIEW_SLOTS_MAX, View, ViewKey,

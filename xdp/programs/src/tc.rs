@@ -2,13 +2,17 @@
 
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::{
-    bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_store_bytes, bpf_skb_vlan_pop, bpf_skb_vlan_push,
+    bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_store_bytes, bpf_skb_vlan_pop,
+    bpf_skb_vlan_push,
 };
 use core::mem::MaybeUninit;
 use xdp_forward::frame::Frame;
 
 /// EtherType of 802.1Q in network byte order.
 const VLAN_PROTOCOL: u16 = 0x8100u16.to_be();
+
+/// Ethernet, IPv6 and a neighbour solicitation with its option: the farthest constant offset.
+const HEADERS: u32 = 86;
 
 /// The frame of a tc program.
 pub struct TcFrame(pub *mut __sk_buff);
@@ -18,6 +22,17 @@ impl TcFrame {
     fn skb(&self) -> &__sk_buff {
         // SAFETY: the kernel passes a valid context.
         unsafe { &*self.0 }
+    }
+
+    /// Makes sure that the headers the core reads at constant offsets lie in the linear part.
+    #[inline(always)]
+    pub fn linearize(&self) {
+        let linear = self.skb().data_end - self.skb().data;
+        if linear < HEADERS && linear < self.skb().len {
+            let wanted = if self.skb().len < HEADERS { self.skb().len } else { HEADERS };
+            // SAFETY: valid context. If memory is short, the loads fail and the frame is dropped with its reason.
+            unsafe { bpf_skb_pull_data(self.0, wanted) };
+        }
     }
 
     /// The interface it arrived at.
@@ -60,6 +75,28 @@ impl Frame for TcFrame {
         Some(unsafe { (start as *const [u8; N]).read_unaligned() })
     }
     #[inline(always)]
+    fn words<const N: usize>(&self, offset: usize) -> Option<[u32; N]> {
+        let start = self.skb().data as usize + offset;
+        if start + 4 * N > self.skb().data_end as usize {
+            return None;
+        }
+        // Word by word: LLVM reads what it does not know to be aligned byte by byte. This machine reads packets at any
+        // alignment, and so does its verifier.
+        // SAFETY: just compared with the end of the frame.
+        Some(core::array::from_fn(|i| unsafe { (start as *const u32).add(i).read() }))
+    }
+    #[inline(always)]
+    fn words_at<const N: usize>(&self, offset: u32) -> Option<[u32; N]> {
+        let mut words = MaybeUninit::<[u32; N]>::uninit();
+        // SAFETY: the helper checks the offset and writes all 4 N bytes or fails.
+        unsafe {
+            if bpf_skb_load_bytes(self.0.cast(), offset, words.as_mut_ptr().cast(), 4 * N as u32) != 0 {
+                return None;
+            }
+            Some(words.assume_init())
+        }
+    }
+    #[inline(always)]
     fn load_at<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
         let mut bytes = MaybeUninit::<[u8; N]>::uninit();
         // SAFETY: the helper checks the offset and writes all N bytes or fails.
@@ -68,6 +105,15 @@ impl Frame for TcFrame {
                 return None;
             }
             Some(bytes.assume_init())
+        }
+    }
+    #[inline(always)]
+    fn head<const N: usize>(&self, into: &mut [u8; N]) {
+        let len = self.len();
+        let len = if len < N as u32 { len } else { N as u32 };
+        if len != 0 {
+            // SAFETY: `into` has N bytes, and `len` is at most N.
+            unsafe { bpf_skb_load_bytes(self.0.cast(), 0, into.as_mut_ptr().cast(), len) };
         }
     }
     // By helper rather than through a pointer: a program that writes through pointers makes the kernel copy the headers of

@@ -34,7 +34,8 @@ impl XdpFrame {
 impl Frame for XdpFrame {
     #[inline(always)]
     fn len(&self) -> u32 {
-        (self.md().data_end as usize - self.md().data as usize) as u32
+        // The mask tells the verifier that the difference is not negative; a frame is shorter.
+        (self.md().data_end as usize - self.md().data as usize) as u32 & 0xffff
     }
     #[inline(always)]
     fn gso_size(&self) -> u32 {
@@ -72,6 +73,28 @@ impl Frame for XdpFrame {
         Some(unsafe { (start as *const [u8; N]).read_unaligned() })
     }
     #[inline(always)]
+    fn words<const N: usize>(&self, offset: usize) -> Option<[u32; N]> {
+        let start = self.md().data as usize + offset;
+        if start + 4 * N > self.md().data_end as usize {
+            return None;
+        }
+        // Word by word: LLVM reads what it does not know to be aligned byte by byte. This machine reads packets at any
+        // alignment, and so does its verifier.
+        // SAFETY: just compared with the end of the frame.
+        Some(core::array::from_fn(|i| unsafe { (start as *const u32).add(i).read() }))
+    }
+    #[inline(always)]
+    fn words_at<const N: usize>(&self, offset: u32) -> Option<[u32; N]> {
+        let mut words = MaybeUninit::<[u32; N]>::uninit();
+        // SAFETY: the helper checks the offset and writes all 4 N bytes or fails.
+        unsafe {
+            if bpf_xdp_load_bytes(self.0, offset, words.as_mut_ptr().cast(), 4 * N as u32) != 0 {
+                return None;
+            }
+            Some(words.assume_init())
+        }
+    }
+    #[inline(always)]
     fn load_at<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
         let mut bytes = MaybeUninit::<[u8; N]>::uninit();
         // SAFETY: the helper checks the offset and writes all N bytes or fails.
@@ -80,6 +103,15 @@ impl Frame for XdpFrame {
                 return None;
             }
             Some(bytes.assume_init())
+        }
+    }
+    #[inline(always)]
+    fn head<const N: usize>(&self, into: &mut [u8; N]) {
+        let len = self.len();
+        let len = if len < N as u32 { len } else { N as u32 };
+        if len != 0 {
+            // SAFETY: `into` has N bytes, and `len` is at most N.
+            unsafe { bpf_xdp_load_bytes(self.0, 0, into.as_mut_ptr().cast(), len) };
         }
     }
     #[inline(always)]

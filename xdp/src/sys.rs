@@ -1,0 +1,127 @@
+//! System calls that aya 0.14 does not wrap: memory-mapped arrays, batch look-ups, membarrier.
+#![allow(unsafe_code, reason = "bpf(2), mmap(2) and membarrier(2) have no safe wrapper")]
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr;
+
+/// `BPF_MAP_LOOKUP_BATCH` (kernel 5.6).
+const MAP_LOOKUP_BATCH: libc::c_long = 24;
+/// `MEMBARRIER_CMD_GLOBAL`: waits until every running thread has passed a quiescent state, as `synchronize_rcu` does.
+const MEMBARRIER_GLOBAL: libc::c_int = 1;
+
+/// A BPF array (`BPF_F_MMAPABLE`) mapped into this process.
+pub(crate) struct Mapping {
+    address: *mut u8,
+    len: usize,
+}
+
+// SAFETY: the mapping is plain shared memory; every access goes through `&mut self` or a volatile store.
+unsafe impl Send for Mapping {}
+
+impl Mapping {
+    /// Maps `len` bytes of the array.
+    pub(crate) fn new(map: BorrowedFd<'_>, len: usize) -> io::Result<Self> {
+        // SAFETY: a fresh mapping at an address of the kernel's choice.
+        let address = unsafe {
+            libc::mmap(ptr::null_mut(), len, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED, map.as_raw_fd(), 0)
+        };
+        if address == libc::MAP_FAILED {
+            Err(io::Error::last_os_error())
+        } else {
+            Ok(Self { address: address.cast(), len })
+        }
+    }
+
+    /// Writes values from element `index` on. Not atomic: for memory that no reader is led to yet.
+    pub(crate) fn write<T: Copy>(&mut self, index: usize, values: &[T]) {
+        let start = index * size_of::<T>();
+        assert!(start + size_of_val(values) <= self.len, "write past the end of a mapped array");
+        // SAFETY: within the mapping, just checked; source and destination do not overlap.
+        unsafe { ptr::copy_nonoverlapping(values.as_ptr().cast(), self.address.add(start), size_of_val(values)) }
+    }
+
+    /// Reads one element.
+    pub(crate) fn read<T: Copy>(&self, index: usize) -> T {
+        let start = index * size_of::<T>();
+        assert!(start + size_of::<T>() <= self.len, "read past the end of a mapped array");
+        // SAFETY: within the mapping; BPF arrays are page-aligned and their elements aligned to 8.
+        unsafe { ptr::read_volatile(self.address.add(start).cast()) }
+    }
+
+    /// Stores one word as a whole, after everything written before it.
+    pub(crate) fn publish(&mut self, index: usize, word: u64) {
+        assert!(index * 8 + 8 <= self.len, "store past the end of a mapped array");
+        // SAFETY: within the mapping and aligned.
+        let place = unsafe { std::sync::atomic::AtomicU64::from_ptr(self.address.cast::<u64>().add(index)) };
+        place.store(word, std::sync::atomic::Ordering::Release);
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the mapping of `new`, unmapped once.
+        unsafe { libc::munmap(self.address.cast(), self.len) };
+    }
+}
+
+/// Waits until no program can still hold what it read before. About 10 ms.
+pub(crate) fn grace_period() -> io::Result<()> {
+    // SAFETY: no pointers.
+    let answer = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_GLOBAL, 0, 0) };
+    if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The kernel's `union bpf_attr` for batch operations.
+#[repr(C)]
+struct BatchAttr {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map_fd: u32,
+    elem_flags: u64,
+    flags: u64,
+}
+
+/// Reads a hash in batches of at most `batch` elements and hands each to `visit`. Elements that come or go meanwhile may be
+/// missed, never torn.
+pub(crate) fn scan<K: Copy + Default, V: Copy + Default>(
+    map: BorrowedFd<'_>,
+    batch: usize,
+    mut visit: impl FnMut(&K, &V),
+) -> io::Result<()> {
+    let mut keys = vec![K::default(); batch];
+    let mut values = vec![V::default(); batch];
+    let (mut position, mut next) = ([0u8; 64], [0u8; 64]);
+    let mut is_first = true;
+    loop {
+        let mut attr = BatchAttr {
+            in_batch: if is_first { 0 } else { position.as_ptr() as u64 },
+            out_batch: next.as_mut_ptr() as u64,
+            keys: keys.as_mut_ptr() as u64,
+            values: values.as_mut_ptr() as u64,
+            count: batch as u32,
+            map_fd: map.as_raw_fd() as u32,
+            elem_flags: 0,
+            flags: 0,
+        };
+        // SAFETY: every pointer is to memory of the size the kernel expects (keys and values of the map's own types, `batch`
+        // of them; the position of a hash is 4 bytes), and lives through the call.
+        let answer = unsafe { libc::syscall(libc::SYS_bpf, MAP_LOOKUP_BATCH, &raw mut attr, size_of::<BatchAttr>()) };
+        let error = (answer != 0).then(io::Error::last_os_error);
+        let is_end = match error {
+            None => false,
+            Some(e) if e.raw_os_error() == Some(libc::ENOENT) => true,
+            Some(e) => return Err(e),
+        };
+        let count = attr.count as usize;
+        keys[..count].iter().zip(&values[..count]).for_each(|(key, value)| visit(key, value));
+        if is_end {
+            return Ok(());
+        }
+        position = next;
+        is_first = false;
+    }
+}

@@ -14,21 +14,22 @@ mod violation;
 pub(crate) use graph::Resolved;
 pub use violation::{Violation, ViolationKind};
 
-use crate::model::{Desired, ObjectKey};
+use crate::changes::{Change, changes};
+use crate::model::{Attachment, Desired, Graph, NetworkFunction, ObjectKey, ResourceName, Tenant};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use violation::Report;
 
-/// A declaration without violations, its graphs resolved and compiled.
+/// A declaration without violations, its graphs resolved and compiled. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Checked {
-    desired: Desired,
-    graphs: BTreeMap<ObjectKey, Arc<Resolved>>,
+    desired: Arc<Desired>,
+    graphs: Arc<BTreeMap<ObjectKey, Arc<Resolved>>>,
 }
 
 impl Checked {
     /// What was checked.
-    pub fn desired(&self) -> &Desired {
+    pub fn desired(&self) -> &Arc<Desired> {
         &self.desired
     }
 
@@ -47,46 +48,91 @@ impl Checked {
 /// # Errors
 /// Every violation, in the order tenants, attachments, functions, graphs, then rules between them.
 pub fn check(desired: &Desired) -> Result<Checked, Vec<Violation>> {
-    check_after(None, desired)
+    check_after(None, &Arc::new(desired.clone()))
 }
 
-/// As [`check`], given an earlier result: graphs and functions that are the same objects are not looked at again. The
-/// answer is the same.
+/// As [`check`], given an earlier result: what is the same object in both declarations, and rules between resources that
+/// no change touches, are not looked at again. The answer is the same.
 ///
 /// # Errors
 /// Every violation.
-pub fn check_after(earlier: Option<&Checked>, desired: &Desired) -> Result<Checked, Vec<Violation>> {
+pub fn check_after(earlier: Option<&Checked>, desired: &Arc<Desired>) -> Result<Checked, Vec<Violation>> {
+    let nothing = Desired::default();
+    let before = earlier.map_or(&nothing, |earlier| &*earlier.desired);
+    let changed = Changed::between(before, desired);
     let mut report = Report::default();
-    for (name, tenant) in &desired.tenants {
+    for (name, tenant) in changed.tenants.iter().filter_map(|change| Some((change.key, change.after?))) {
         resource::tenant(name, tenant, &mut report);
     }
-    for (key, attachment) in &desired.attachments {
-        resource::attachment(desired, key, attachment, &mut report);
-    }
-    for (name, function) in &desired.functions {
-        let known = earlier.and_then(|earlier| earlier.desired.functions.get(name));
-        if !known.is_some_and(|known| Arc::ptr_eq(known, function)) {
-            resource::function(name, function, &mut report);
+    if changed.tenants.iter().any(|change| change.after.is_none()) {
+        // Attachments may have lost their owner.
+        for (key, attachment) in &desired.attachments {
+            resource::attachment(desired, key, attachment, &mut report);
+        }
+    } else {
+        for (key, attachment) in changed.attachments.iter().filter_map(|change| Some((change.key, change.after?))) {
+            resource::attachment(desired, key, attachment, &mut report);
         }
     }
-    let mut graphs = BTreeMap::new();
-    let mut changed = BTreeSet::new();
-    for (key, graph) in &desired.graphs {
-        let known = earlier.and_then(|earlier| earlier.graphs.get(key));
-        match known.filter(|known| known.is_current(key, desired)) {
-            Some(known) => {
-                graphs.insert(key.clone(), Arc::clone(known));
-            }
-            None => {
-                changed.insert(&key.tenant);
-                if let Some(resolved) = graph::resolve(desired, key, graph, &mut report) {
-                    graphs.insert(key.clone(), Arc::new(resolved));
-                }
-            }
+    for (name, function) in changed.functions.iter().filter_map(|change| Some((change.key, change.after?))) {
+        resource::function(name, function, &mut report);
+    }
+    let mut graphs = earlier.map(|earlier| Arc::clone(&earlier.graphs)).unwrap_or_default();
+    let stale = changed.stale_graphs(&graphs);
+    for key in &stale {
+        match desired.graphs.get(key).map(|graph| graph::resolve(desired, key, graph, &mut report)) {
+            Some(Some(resolved)) => Arc::make_mut(&mut graphs).insert(key.clone(), Arc::new(resolved)),
+            Some(None) | None => Arc::make_mut(&mut graphs).remove(key),
+        };
+    }
+    let tenants = stale.iter().filter(|key| desired.graphs.contains_key(*key)).map(|key| &key.tenant).collect();
+    global::check(desired, &changed, &tenants, &mut report);
+    if report.0.is_empty() { Ok(Checked { desired: Arc::clone(desired), graphs }) } else { Err(report.0) }
+}
+
+/// What differs between two declarations.
+struct Changed<'a> {
+    tenants: Vec<Change<'a, ResourceName, Tenant>>,
+    attachments: Vec<Change<'a, ObjectKey, Attachment>>,
+    functions: Vec<Change<'a, ResourceName, NetworkFunction>>,
+    graphs: Vec<Change<'a, ObjectKey, Graph>>,
+}
+
+impl<'a> Changed<'a> {
+    fn between(before: &'a Desired, after: &'a Desired) -> Self {
+        Self {
+            tenants: changes(&before.tenants, &after.tenants),
+            attachments: changes(&before.attachments, &after.attachments),
+            functions: changes(&before.functions, &after.functions),
+            graphs: changes(&before.graphs, &after.graphs),
         }
     }
-    global::check(desired, &changed, &mut report);
-    if report.0.is_empty() { Ok(Checked { desired: desired.clone(), graphs }) } else { Err(report.0) }
+
+    /// Graphs that changed or name something that did, deleted ones included.
+    fn stale_graphs(&self, known: &BTreeMap<ObjectKey, Arc<Resolved>>) -> Vec<ObjectKey> {
+        let mut stale: BTreeSet<ObjectKey> = self.graphs.iter().map(|change| change.key.clone()).collect();
+        let tenants = self.tenants.iter().filter(|change| change.before.is_some()).map(|change| change.key);
+        let attachments = self.attachments.iter().filter(|change| change.before.is_some());
+        for tenant in tenants.chain(attachments.map(|change| &change.key.tenant)) {
+            stale.extend(of_tenant(known, tenant).map(|(key, _)| key.clone()));
+        }
+        let functions: BTreeSet<*const NetworkFunction> =
+            self.functions.iter().filter_map(|change| Some(Arc::as_ptr(change.before?))).collect();
+        if !functions.is_empty() {
+            let names_one = |resolved: &Resolved| resolved.functions.iter().any(|f| functions.contains(&Arc::as_ptr(f)));
+            stale.extend(known.iter().filter(|(_, resolved)| names_one(resolved)).map(|(key, _)| key.clone()));
+        }
+        stale.into_iter().collect()
+    }
+}
+
+/// The objects of a tenant.
+pub(crate) fn of_tenant<'a, V>(
+    objects: &'a BTreeMap<ObjectKey, Arc<V>>,
+    tenant: &ResourceName,
+) -> impl Iterator<Item = (&'a ObjectKey, &'a Arc<V>)> {
+    let tenant = tenant.clone();
+    objects.range(ObjectKey::first_of(&tenant)..).take_while(move |(key, _)| key.tenant == tenant)
 }
 
 /// Whether the connection table holds all tenants' budgets, unanswered and established together: a budget is a guarantee.
@@ -102,7 +148,9 @@ pub fn check_capacity(desired: &Desired, capacity: u64) -> Result<(), Violation>
             return Err(Violation {
                 path: format!("tenants[\"{name}\"].budget"),
                 kind: ViolationKind::OverCapacity,
-                message: format!("with this one the budgets sum to {sum} records, the connection table holds {capacity}"),
+                message: format!(
+                    "with this one the budgets sum to {sum} records, the connection table holds {capacity}"
+                ),
             });
         }
     }

@@ -13,6 +13,7 @@ pub mod model;
 mod name;
 mod net;
 
+mod changes;
 pub mod check;
 mod cidr;
 mod digest;

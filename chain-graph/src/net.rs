@@ -126,13 +126,8 @@ impl Protocol {
     /// SCTP (RFC 9260).
     pub const SCTP: Self = Self(132);
 
-    const NAMES: [(&'static str, Self); 5] = [
-        ("icmp", Self::ICMP),
-        ("icmpv6", Self::ICMPV6),
-        ("sctp", Self::SCTP),
-        ("tcp", Self::TCP),
-        ("udp", Self::UDP),
-    ];
+    const NAMES: [(&'static str, Self); 5] =
+        [("icmp", Self::ICMP), ("icmpv6", Self::ICMPV6), ("sctp", Self::SCTP), ("tcp", Self::TCP), ("udp", Self::UDP)];
 
     /// Checks the range: 0 (hop-by-hop options) is no protocol of a flow.
     pub const fn new(raw: u8) -> Option<Self> {
@@ -170,9 +165,7 @@ impl FromStr for Protocol {
     fn from_str(text: &str) -> Result<Self, ValueError> {
         match Self::NAMES.iter().find(|(name, _)| *name == text) {
             Some((_, protocol)) => Ok(*protocol),
-            None => {
-                text.parse().ok().and_then(Self::new).ok_or_else(|| ValueError::Protocol(text.to_owned()))
-            }
+            None => text.parse().ok().and_then(Self::new).ok_or_else(|| ValueError::Protocol(text.to_owned())),
         }
     }
 }

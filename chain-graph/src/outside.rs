@@ -19,7 +19,10 @@ impl<O> Claim<O> {
 }
 
 /// Calls `found(earlier, later)` for every pair that has an address and port in common. Sorts the claims.
-pub(crate) fn overlaps<'a, O: Copy + Ord>(claims: &'a mut [Claim<O>], mut found: impl FnMut(&'a Claim<O>, &'a Claim<O>)) {
+pub(crate) fn overlaps<'a, O: Copy + Ord>(
+    claims: &'a mut [Claim<O>],
+    mut found: impl FnMut(&'a Claim<O>, &'a Claim<O>),
+) {
     claims.sort_unstable();
     // A prefix sorts before what is inside it, so what may overlap the current claim is the chain of prefixes around it.
     let mut around: Vec<&Claim<O>> = Vec::new();

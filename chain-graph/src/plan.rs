@@ -51,9 +51,9 @@ pub struct PlanContent {
     /// Active views by graph.
     pub graphs: BTreeMap<GraphId, ActiveViews>,
     /// Members by replica set.
-    pub replica_sets: BTreeMap<ReplicaSetId, Arc<Members>>,
+    pub replica_sets: Arc<BTreeMap<ReplicaSetId, Arc<Members>>>,
     /// Outside blocks of the functions each tenant uses; tenants without are absent.
-    pub outside: BTreeMap<TenantId, Arc<OutsideBlocks>>,
+    pub outside: Arc<BTreeMap<TenantId, Arc<OutsideBlocks>>>,
 }
 
 /// A graph's active views.
@@ -201,11 +201,11 @@ impl PlanContent {
             digest.number(canary.map_or(0, |canary| canary.share));
         }
         digest.number(replica_sets.len() as u64);
-        for (id, members) in replica_sets {
+        for (id, members) in &**replica_sets {
             digest.number(id.get()).number(members.digest);
         }
         digest.number(outside.len() as u64);
-        for (tenant, blocks) in outside {
+        for (tenant, blocks) in &**outside {
             digest.number(tenant.get()).number(blocks.digest);
         }
         digest.finish()

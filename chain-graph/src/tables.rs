@@ -10,12 +10,9 @@ use xdp_forward::tables::{PlanTables, owner};
 use xdp_forward::{Path, Question, recompute};
 use xdp_layout::flow::FlowKey;
 use xdp_layout::plan::{
-    ActiveWord, Edge, GraphWord, Node, NodeKey, OriginKey, OutsideKey, RouteKey, TARGET_EXIT, TableWord,
-    View, ViewKey,
+    ActiveWord, Edge, GraphWord, Node, NodeKey, OriginKey, OutsideKey, RouteKey, TARGET_EXIT, TableWord, View, ViewKey,
 };
-use xdp_layout::{
-    AttachmentId, DropReason, GraphId, InstanceId, Position, ReplicaSetId, TenantId, ViewId,
-};
+use xdp_layout::{AttachmentId, DropReason, GraphId, InstanceId, Position, ReplicaSetId, TenantId, ViewId};
 
 /// The bank that the tables pretend to be in.
 const BANK: u32 = 0;
@@ -177,7 +174,8 @@ impl PlanTables for ImageTables<'_> {
         let first = Route { graph, side, prefix: Cidr::ALL };
         let routes = self.graphs.get(&graph)?.routes().range(first..);
         let routes = routes.take_while(|(route, _)| route.graph == graph && route.side == side);
-        let best = routes.filter(|(route, _)| route.prefix.contains(&key.addr)).max_by_key(|(route, _)| route.prefix.length());
+        let best =
+            routes.filter(|(route, _)| route.prefix.contains(&key.addr)).max_by_key(|(route, _)| route.prefix.length());
         *best?.1
     }
 

@@ -23,7 +23,13 @@ pub struct View {
 
 impl View {
     /// Numbers a compiled graph.
-    pub fn new(tenant: TenantId, graph: GraphId, id: ViewId, parent: Option<ViewId>, content: Arc<ViewContent>) -> Self {
+    pub fn new(
+        tenant: TenantId,
+        graph: GraphId,
+        id: ViewId,
+        parent: Option<ViewId>,
+        content: Arc<ViewContent>,
+    ) -> Self {
         Self { tenant, graph, id, parent, content }
     }
     /// Owner.
@@ -108,7 +114,9 @@ impl ViewContent {
         }
         digest.number(edges.len() as u64);
         for edge in &edges {
-            for half in edge.client.value.iter().chain(&edge.client.mask).chain(&edge.server.value).chain(&edge.server.mask) {
+            for half in
+                edge.client.value.iter().chain(&edge.client.mask).chain(&edge.server.value).chain(&edge.server.mask)
+            {
                 digest.number(*half);
             }
             for port in edge.client_ports.iter().chain(&edge.server_ports) {

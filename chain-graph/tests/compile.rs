@@ -104,7 +104,11 @@ fn declare(shape: &Shape) -> Desired {
     let nodes = shape.nodes;
     for row in 1..=nodes {
         let id = 100 + row as u16;
-        desired.put_function(function(&row_name(nodes, row), TupleEffect::Keeps, [replica_set("v1", id, [instance(id)])]));
+        desired.put_function(function(
+            &row_name(nodes, row),
+            TupleEffect::Keeps,
+            [replica_set("v1", id, [instance(id)])],
+        ));
     }
     let web = graph_mut(&mut desired, "acme/web");
     web.nodes = (1..=nodes).map(|row| node(&format!("{} v1", row_name(nodes, row)))).collect();
@@ -142,7 +146,12 @@ fn shuffle<T>(list: &mut [T], mut seed: u64) {
 }
 
 fn config() -> ProptestConfig {
-    ProptestConfig { cases: 200, failure_persistence: None, rng_seed: RngSeed::Fixed(0x5eed), ..ProptestConfig::default() }
+    ProptestConfig {
+        cases: 200,
+        failure_persistence: None,
+        rng_seed: RngSeed::Fixed(0x5eed),
+        ..ProptestConfig::default()
+    }
 }
 
 proptest! {

@@ -34,7 +34,7 @@ fn change(how: impl FnOnce(&mut Desired)) -> (Image, Image) {
     let earlier = checked(&desired);
     let before = Image::build(None, &earlier, CLUSTER).unwrap();
     how(&mut desired);
-    let checked = check_after(Some(&earlier), &desired).unwrap_or_else(|violations| panic!("{violations:#?}"));
+    let checked = check_after(Some(&earlier), &Arc::new(desired.clone())).unwrap_or_else(|violations| panic!("{violations:#?}"));
     let after = Image::build(Some(&before), &checked, CLUSTER).unwrap();
     // Whatever is shared, the image is the one that is built from nothing, but for the numbers of views and plan.
     let fresh = first(&desired);
@@ -213,7 +213,9 @@ fn declarations_survive_json() {
     graph_mut(&mut desired, "acme/web").edges.push(edge_if("client -> nat", tcp(80, 81)));
     let text = serde_json::to_string(&desired).unwrap();
     assert_eq!(serde_json::from_str::<Desired>(&text).unwrap(), desired);
-    for bad in [("\"acme/web\"", "\"acme\""), ("\"tcp\"", "\"tcpp\""), ("\"acme\":7", "\"acme\":4095"), ("02:00:", "2:00:")] {
+    for bad in
+        [("\"acme/web\"", "\"acme\""), ("\"tcp\"", "\"tcpp\""), ("\"acme\":7", "\"acme\":4095"), ("02:00:", "2:00:")]
+    {
         let broken = text.replacen(bad.0, bad.1, 1);
         assert_ne!(broken, text, "{bad:?}");
         assert!(serde_json::from_str::<Desired>(&broken).is_err(), "{bad:?}");
@@ -263,7 +265,10 @@ fn versions_that_no_graph_names_keep_their_outside_and_origin() {
         graph_mut(d, "acme/web").nodes[1].replica_set = name("v2");
     });
     let acme = &after.tenants()[&ACME];
-    assert_eq!(acme.origins().iter().map(|(set, graph)| (set.get(), graph.get())).collect::<Vec<_>>(), [(3, 1), (4, 1)]);
+    assert_eq!(
+        acme.origins().iter().map(|(set, graph)| (set.get(), graph.get())).collect::<Vec<_>>(),
+        [(3, 1), (4, 1)]
+    );
     assert_eq!(acme.outside_blocks().unwrap().blocks().len(), 3);
 }
 

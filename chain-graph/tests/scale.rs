@@ -27,7 +27,9 @@ fn declare() -> Desired {
             let mut members = [instance(2 * id), instance(2 * id + 1)];
             let effect = if kind == "nat" { TupleEffect::Changes } else { TupleEffect::Keeps };
             if effect == TupleEffect::Changes {
-                members.iter_mut().for_each(|i| i.outside.push(outside(&format!("192.0.2.{}/32", i.id.get() % 2), None)));
+                members
+                    .iter_mut()
+                    .for_each(|i| i.outside.push(outside(&format!("192.0.2.{}/32", i.id.get() % 2), None)));
             }
             desired.put_function(function(&format!("{kind}{n}"), effect, [replica_set("v1", id, members)]));
             nodes.push(format!("{kind} {kind}{n} v1"));
@@ -52,14 +54,16 @@ fn change(desired: &mut Desired, what: &str, mut how: impl FnMut(&mut Desired, u
     let mut times: [Vec<Duration>; 2] = [Vec::new(), Vec::new()];
     for round in 1..=ROUNDS {
         how(desired, round);
+        let shared = Arc::new(desired.clone());
         let start = Instant::now();
-        let next = check_after(Some(&checked), desired).unwrap_or_else(|violations| panic!("{violations:#?}"));
+        let next = check_after(Some(&checked), &shared).unwrap_or_else(|violations| panic!("{violations:#?}"));
         times[0].push(start.elapsed());
         let start = Instant::now();
         let after = Image::build(Some(&image), &next, CLUSTER).unwrap();
         times[1].push(start.elapsed());
         let renewed = |same: &dyn Fn() -> usize| usize::from(TENANTS) - same();
-        let tenants = renewed(&|| image.tenants().iter().filter(|(id, t)| Arc::ptr_eq(t, &after.tenants()[id])).count());
+        let tenants =
+            renewed(&|| image.tenants().iter().filter(|(id, t)| Arc::ptr_eq(t, &after.tenants()[id])).count());
         assert_eq!(tenants, 1, "{what}: one tenant's part is new");
         let tables = image.tables().iter().filter(|(set, t)| !Arc::ptr_eq(t, &after.tables()[set])).count();
         assert!(tables <= 1, "{what}: at most one table is new");

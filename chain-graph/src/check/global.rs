@@ -1,33 +1,72 @@
 //! Rules between resources: unique numbers and ports, sharing, outside blocks.
 
+use super::{Changed, of_tenant};
 use super::place::{InstancePlace, Place};
 use super::resource::ports;
 use super::violation::{Report, ViolationKind as Kind};
 use crate::cidr::Cidr;
 use crate::image::taken_prefixes;
-use crate::model::{Desired, Graph, NetworkFunction, ObjectKey, ResourceName, Tenancy, TupleEffect, VlanId};
+use crate::model::{Desired, Instance, NetworkFunction, ObjectKey, ResourceName, Tenancy, TupleEffect, VlanId};
 use crate::outside::{Claim, by_prefix, overlaps};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use xdp_layout::plan::OUTSIDE_RANGES_MAX;
+use xdp_layout::{InstanceId, ReplicaSetId};
 
 /// Which tenants' graphs name a function, and where each does so first.
 type Users<'a> = BTreeMap<&'a ResourceName, BTreeMap<&'a ResourceName, Place<'a>>>;
 
-/// Checks everything between resources. Outside blocks of different functions are compared for the tenants in `changed`.
-pub(super) fn check(desired: &Desired, changed: &BTreeSet<&ResourceName>, report: &mut Report) {
-    check_ids(desired, report);
-    check_ports(desired, report);
-    check_attachment_use(desired, report);
-    check_sharing(desired, report);
-    check_origins(desired, report);
-    for tenant in changed {
+/// Checks the rules between resources that the changes touch. Outside blocks of different functions are compared for `tenants`.
+pub(super) fn check(desired: &Desired, changed: &Changed<'_>, tenants: &BTreeSet<&ResourceName>, report: &mut Report) {
+    let Changed { tenants: of_tenants, attachments, functions, graphs } = changed;
+    if of_tenants.iter().any(|c| c.renews(|tenant| tenant.id))
+        || attachments.iter().any(|c| c.renews(|attachment| attachment.id))
+        || graphs.iter().any(|c| c.renews(|graph| graph.id))
+        || functions.iter().any(|c| c.renews(function_ids))
+    {
+        check_ids(desired, report);
+    }
+    if attachments.iter().any(|c| c.renews(|attachment| (attachment.interface.clone(), attachment.vlan)))
+        || functions.iter().any(|c| c.renews(|function| (function.tenancy.clone(), interfaces(function))))
+    {
+        check_ports(desired, report);
+    }
+    if graphs.iter().any(|c| c.renews(|graph| (graph.client.clone(), graph.server.clone()))) {
+        check_attachment_use(desired, report);
+    }
+    let nodes_changed = graphs.iter().any(|c| c.renews(|graph| graph.nodes.clone()));
+    if nodes_changed
+        || of_tenants.iter().any(|c| c.before.is_none() || c.after.is_none())
+        || attachments.iter().any(|c| c.renews(|attachment| attachment.prefixes.clone()))
+        || graphs.iter().any(|c| c.renews(|graph| (graph.client.clone(), graph.server.clone())))
+        || functions.iter().any(|c| c.renews(|function| function.tenancy.clone()))
+    {
+        check_sharing(desired, report);
+    }
+    if nodes_changed || functions.iter().any(|c| c.renews(|function| function.tuple)) {
+        check_origins(desired, report);
+    }
+    for tenant in tenants {
         check_outside(desired, tenant, report);
     }
 }
 
+/// Numbers of replica sets and instances.
+fn function_ids(function: &NetworkFunction) -> Vec<(ReplicaSetId, Vec<InstanceId>)> {
+    let sets = function.replica_sets.values();
+    sets.map(|set| (set.id, set.instances.values().map(|instance| instance.id).collect())).collect()
+}
+
+/// Interfaces of all instances.
+fn interfaces(function: &NetworkFunction) -> Vec<String> {
+    let instances = function.replica_sets.values().flat_map(|set| set.instances.values());
+    instances.flat_map(|instance| ports(&instance.ports)).map(|(_, port)| port.interface.clone()).collect()
+}
+
 /// Every instance that is declared.
-fn instances(desired: &Desired) -> impl Iterator<Item = (&Arc<NetworkFunction>, InstancePlace<'_>, &crate::model::Instance)> {
+fn instances(
+    desired: &Desired,
+) -> impl Iterator<Item = (&Arc<NetworkFunction>, InstancePlace<'_>, &Instance)> + Clone {
     desired.functions.iter().flat_map(|(function_name, function)| {
         function.replica_sets.iter().flat_map(move |(set_name, set)| {
             set.instances.iter().map(move |(name, instance)| {
@@ -35,12 +74,6 @@ fn instances(desired: &Desired) -> impl Iterator<Item = (&Arc<NetworkFunction>, 
             })
         })
     })
-}
-
-/// The graphs of a tenant.
-fn graphs_of<'a>(desired: &'a Desired, tenant: &ResourceName) -> impl Iterator<Item = (&'a ObjectKey, &'a Arc<Graph>)> {
-    let tenant = tenant.clone();
-    desired.graphs.range(ObjectKey::first_of(&tenant)..).take_while(move |(key, _)| key.tenant == tenant)
 }
 
 fn check_ids(desired: &Desired, report: &mut Report) {
@@ -54,8 +87,14 @@ fn check_ids(desired: &Desired, report: &mut Report) {
     unique(instances(desired).map(|(_, place, i)| (i.id.get().into(), Place::Instance(place))), report);
 }
 
-fn unique<'a>(ids: impl Iterator<Item = (u32, Place<'a>)>, report: &mut Report) {
-    let mut holders: HashMap<u32, Place<'a>> = HashMap::with_capacity(ids.size_hint().0);
+fn unique<'a>(ids: impl Iterator<Item = (u32, Place<'a>)> + Clone, report: &mut Report) {
+    // Almost always there is nothing to name.
+    let mut sorted: Vec<u32> = ids.clone().map(|(id, _)| id).collect();
+    sorted.sort_unstable();
+    if sorted.windows(2).all(|pair| pair[0] != pair[1]) {
+        return;
+    }
+    let mut holders: HashMap<u32, Place<'a>> = HashMap::new();
     for (id, place) in ids {
         match holders.get(&id) {
             Some(holder) => report.add(Kind::DuplicateId, format!("{place}.id"), format!("{id} is the id of {holder}")),
@@ -109,6 +148,13 @@ fn claim_port<'a>(
 }
 
 fn check_ports(desired: &Desired, report: &mut Report) {
+    // Where every interface has one port there are no VLANs to compare.
+    let attachments = desired.attachments.values().map(|attachment| attachment.interface.as_str());
+    let of_instances = instances(desired).flat_map(|(_, _, instance)| ports(&instance.ports));
+    let mut names = HashSet::new();
+    if attachments.chain(of_instances.map(|(_, port)| port.interface.as_str())).all(|name| names.insert(name)) {
+        return;
+    }
     let mut on_interface = HashMap::new();
     for (key, attachment) in &desired.attachments {
         let tags = Tags::One(attachment.vlan);
@@ -190,11 +236,12 @@ fn check_isolation(
 ) {
     let mut prefixes: Vec<(Cidr, &ResourceName)> = Vec::new();
     for tenant in users.keys() {
-        for (_, graph) in graphs_of(desired, tenant) {
+        for (_, graph) in of_tenant(&desired.graphs, tenant) {
             if graph.nodes.iter().any(|node| node.function == *function) {
                 let attachments = graph.client.iter().chain(&graph.server);
                 let attachments = attachments.filter_map(|name| desired.attachments.get(&ObjectKey::new(tenant, name)));
-                prefixes.extend(attachments.flat_map(|attachment| taken_prefixes(attachment)).map(|cidr| (cidr, *tenant)));
+                prefixes
+                    .extend(attachments.flat_map(|attachment| taken_prefixes(attachment)).map(|cidr| (cidr, *tenant)));
             }
         }
     }
@@ -248,7 +295,7 @@ fn check_origins(desired: &Desired, report: &mut Report) {
 /// Outside blocks of different functions that one tenant uses. Those of one function are compared with each other there.
 fn check_outside(desired: &Desired, tenant: &ResourceName, report: &mut Report) {
     let names: BTreeSet<&ResourceName> =
-        graphs_of(desired, tenant).flat_map(|(_, graph)| &graph.nodes).map(|node| &node.function).collect();
+        of_tenant(&desired.graphs, tenant).flat_map(|(_, graph)| &graph.nodes).map(|node| &node.function).collect();
     let functions: Vec<_> = names
         .into_iter()
         .filter_map(|name| desired.functions.get_key_value(name))

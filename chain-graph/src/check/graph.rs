@@ -4,8 +4,8 @@ use super::matches;
 use super::shape::{Hop, Shape};
 use super::violation::{Report, ViolationKind as Kind};
 use crate::model::{
-    Attachment, Desired, EdgeFrom, EdgeTo, Graph, GraphEdge, NetworkFunction, ObjectKey, ReplicaSet, ResourceName, Side,
-    Tenant, TupleEffect,
+    Attachment, Desired, EdgeFrom, EdgeTo, Graph, GraphEdge, NetworkFunction, ObjectKey, ReplicaSet, ResourceName,
+    Side, Tenant, TupleEffect,
 };
 use crate::view::ViewContent;
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,24 +25,13 @@ pub(crate) struct Resolved {
 }
 
 impl Resolved {
-    /// Whether the graph would resolve to the very same objects in `desired`.
-    pub(crate) fn is_current(&self, key: &ObjectKey, desired: &Desired) -> bool {
-        let same = |a: Option<&Arc<Graph>>| a.is_some_and(|a| Arc::ptr_eq(a, &self.graph));
-        same(desired.graphs.get(key))
-            && desired.tenants.get(&key.tenant).is_some_and(|tenant| Arc::ptr_eq(tenant, &self.tenant))
-            && self.attachments.iter().all(|(_, mine)| {
-                desired.attachments.get(&mine.key()).is_some_and(|current| Arc::ptr_eq(current, mine))
-            })
-            && self.functions.iter().all(|mine| {
-                desired.functions.get(&mine.name).is_some_and(|current| Arc::ptr_eq(current, mine))
-            })
-    }
-
     /// The replica set of each node, with its function.
     pub(crate) fn replica_sets(&self) -> impl Iterator<Item = (&Arc<NetworkFunction>, &ReplicaSet)> {
-        self.graph.nodes.iter().zip(&self.functions).filter_map(|(node, function)| {
-            Some((function, function.replica_sets.get(&node.replica_set)?))
-        })
+        self.graph
+            .nodes
+            .iter()
+            .zip(&self.functions)
+            .filter_map(|(node, function)| Some((function, function.replica_sets.get(&node.replica_set)?)))
     }
 }
 

@@ -15,7 +15,15 @@ pub(super) fn any() -> Vec<Edge> {
     vec![edge(0, Cidr::ALL, Cidr::ALL, PortRange::ALL, PortRange::ALL, 0, 0)]
 }
 
-fn edge(protocol: u8, client: Cidr, server: Cidr, client_ports: PortRange, server_ports: PortRange, from: u16, to: u16) -> Edge {
+fn edge(
+    protocol: u8,
+    client: Cidr,
+    server: Cidr,
+    client_ports: PortRange,
+    server_ports: PortRange,
+    from: u16,
+    to: u16,
+) -> Edge {
     Edge {
         client: client.prefix(),
         server: server.prefix(),
@@ -69,7 +77,12 @@ pub(super) fn expand(
     let servers = choices(matches.server_prefixes.iter().map(|&net| net.into()), Cidr::ALL);
     let mut ends: Vec<(Cidr, Cidr)> = Vec::new();
     for &client in &clients {
-        ends.extend(servers.iter().filter(|&&server| same_family(client, server, matches.protocol)).map(|&server| (client, server)));
+        ends.extend(
+            servers
+                .iter()
+                .filter(|&&server| same_family(client, server, matches.protocol))
+                .map(|&server| (client, server)),
+        );
     }
     if ends.is_empty() {
         let message = "no flow has such addresses: client, server and protocol are not of one IP version".to_owned();
@@ -146,7 +159,8 @@ fn region(edge: &Edge) -> Region {
         (join(value), join(value) | !join(mask))
     };
     let ports = |range: [u16; 2]| (u128::from(range[0]), u128::from(range[1]));
-    let or_any = |value: u16, max: u16| if value == 0 { (0, u128::from(max)) } else { (u128::from(value), u128::from(value)) };
+    let or_any =
+        |value: u16, max: u16| if value == 0 { (0, u128::from(max)) } else { (u128::from(value), u128::from(value)) };
     [
         or_any(edge.protocol.into(), u8::MAX.into()),
         or_any(edge.client_attachment, u16::MAX),

@@ -117,7 +117,8 @@ impl Shape<'_> {
             for next in self.next(node + 1) {
                 if next == start {
                     let mut way = vec![node];
-                    while let Some(previous) = way.last().and_then(|&at| if at == start { None } else { came_from[at] }) {
+                    while let Some(previous) = way.last().and_then(|&at| if at == start { None } else { came_from[at] })
+                    {
                         way.push(previous);
                     }
                     way.reverse();
@@ -153,7 +154,8 @@ impl Shape<'_> {
         let reached = self.reached(0, |_| true);
         let mut leaves: Vec<bool> = self.rows.iter().map(|row| row.iter().any(|hop| hop.to.is_none())).collect();
         // As many rounds as the longest way out has edges.
-        while let Some(row) = (0..leaves.len()).find(|&row| !leaves[row] && self.next(row).any(|node| leaves[node + 1])) {
+        while let Some(row) = (0..leaves.len()).find(|&row| !leaves[row] && self.next(row).any(|node| leaves[node + 1]))
+        {
             leaves[row] = true;
         }
         if self.rows[0].is_empty() {
@@ -189,9 +191,12 @@ impl Shape<'_> {
         let sighted = self.reached(0, |node| !self.cuts(node));
         let reached = self.reached(0, |_| true);
         for node in (0..self.len()).filter(|&node| reached[node] && (!sighted[node] || self.cuts(node))) {
-            for hop in self.rows[node + 1].iter().filter(|hop| hop.conditions.iter().any(|edge| edge.client_attachment != 0)) {
+            for hop in
+                self.rows[node + 1].iter().filter(|hop| hop.conditions.iter().any(|edge| edge.client_attachment != 0))
+            {
                 let field = format!("{}.edges[{}].matches.client_attachments", self.path, hop.edge);
-                let message = "behind a function that changes or ends the tuple no client attachment is known".to_owned();
+                let message =
+                    "behind a function that changes or ends the tuple no client attachment is known".to_owned();
                 report.add(Kind::Contradiction, field, message);
             }
         }
@@ -211,7 +216,8 @@ impl Shape<'_> {
                 if let Some((first, _)) = behind.iter().find(|(_, reached)| reached[node]) {
                     let set = &self.graph.nodes[node].replica_set;
                     let (first, second) = (self.name(*first), self.name(node));
-                    let message = format!("a path passes replica set {set} twice: at node {first} and at node {second}");
+                    let message =
+                        format!("a path passes replica set {set} twice: at node {first} and at node {second}");
                     report.add(Kind::RepeatedReplicaSet, format!("{}.nodes[{node}].replica_set", self.path), message);
                 }
             }
@@ -237,7 +243,8 @@ impl Shape<'_> {
                 comparisons[row] = comparisons[row].max(compared + more_comparisons);
             }
         }
-        let starts = [(0, 0)].into_iter().chain((0..self.len()).filter(|&node| self.cuts(node)).map(|node| (node + 1, 1)));
+        let starts =
+            [(0, 0)].into_iter().chain((0..self.len()).filter(|&node| self.cuts(node)).map(|node| (node + 1, 1)));
         for (row, own) in starts {
             let start = match row {
                 0 => "the client side".to_owned(),
@@ -245,11 +252,14 @@ impl Shape<'_> {
             };
             let length = own + instances[row];
             if length > PATH_MAX {
-                let message = format!("a path from {start} has {length} instances before the next change of the tuple, {PATH_MAX} are allowed");
+                let message = format!(
+                    "a path from {start} has {length} instances before the next change of the tuple, {PATH_MAX} are allowed"
+                );
                 report.add(Kind::PathTooLong, format!("{}.nodes", self.path), message);
             }
             if comparisons[row] > WALK_MAX as usize {
-                let message = format!("a path from {start} needs {} comparisons, {WALK_MAX} are allowed", comparisons[row]);
+                let message =
+                    format!("a path from {start} needs {} comparisons, {WALK_MAX} are allowed", comparisons[row]);
                 report.add(Kind::WalkTooLong, format!("{}.edges", self.path), message);
             }
         }

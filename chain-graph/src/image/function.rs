@@ -1,6 +1,8 @@
 //! Network functions in an image.
 
-use crate::model::{Forwarding, Instance, MacAddr, NetworkFunction, ReplicaSet, ResourceName, Side, Tenancy, TupleEffect};
+use crate::model::{
+    Forwarding, Instance, MacAddr, NetworkFunction, ReplicaSet, ResourceName, Side, Tenancy, TupleEffect,
+};
 use crate::plan::{Member, Members};
 use maglev::{SizeError, TableSize};
 use std::collections::BTreeMap;
@@ -79,11 +81,6 @@ impl FunctionImage {
     /// Members of all its replica sets.
     pub fn members(&self) -> &BTreeMap<ReplicaSetId, Arc<Members>> {
         &self.members
-    }
-
-    /// Whether an image of these would be the same.
-    pub(super) fn is_current(&self, source: &Arc<NetworkFunction>, tenant: Option<TenantId>) -> bool {
-        Arc::ptr_eq(&self.source, source) && self.tenant == tenant
     }
 }
 

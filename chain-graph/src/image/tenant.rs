@@ -6,7 +6,7 @@ use crate::cidr::{Cidr, addr_of};
 use crate::digest::Digest;
 use crate::model::{Attachment, Budget, NetworkFunction, ResourceName, Side, Tenancy, Tenant, TupleEffect, VlanId};
 use crate::outside::{Claim, by_prefix};
-use crate::plan::{ActiveViews, OutsideBlocks, OutsideOwner, ViewRef};
+use crate::plan::{ActiveViews, OutsideBlocks, OutsideOwner, Plan, ViewRef};
 use crate::view::View;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,8 +18,6 @@ use xdp_layout::{Addr, AttachmentId, GraphId, InstanceId, ReplicaSetId, TenantId
 #[derive(Clone, Debug)]
 pub struct TenantImage {
     pub(super) source: Arc<Tenant>,
-    pub(super) attachment_sources: Vec<Arc<Attachment>>,
-    pub(super) graph_sources: Vec<Arc<Resolved>>,
     pub(super) last_view: Option<ViewId>,
     attachments: BTreeMap<AttachmentId, AttachmentImage>,
     graphs: BTreeMap<GraphId, GraphImage>,
@@ -101,8 +99,8 @@ pub enum PortBinding {
 
 /// What a tenant's graphs were given before.
 pub(super) struct Before<'a> {
-    pub(super) active: &'a dyn Fn(GraphId) -> Option<ActiveViews>,
-    pub(super) view: &'a dyn Fn(GraphId) -> Option<Arc<View>>,
+    pub(super) plan: Option<&'a Plan>,
+    pub(super) image: Option<&'a TenantImage>,
     pub(super) last_view: Option<ViewId>,
 }
 
@@ -169,18 +167,6 @@ impl TenantImage {
         self.last_view
     }
 
-    /// Whether an image of these would be the same.
-    pub(super) fn is_current(&self, tenant: &Arc<Tenant>, attachments: &[&Arc<Attachment>], graphs: &[&Arc<Resolved>]) -> bool {
-        let same = |a: &[&Arc<Attachment>]| {
-            a.len() == self.attachment_sources.len()
-                && a.iter().zip(&self.attachment_sources).all(|(a, b)| Arc::ptr_eq(a, b))
-        };
-        Arc::ptr_eq(tenant, &self.source)
-            && same(attachments)
-            && graphs.len() == self.graph_sources.len()
-            && graphs.iter().zip(&self.graph_sources).all(|(a, b)| Arc::ptr_eq(a, b))
-    }
-
     /// Builds a tenant's image. A graph keeps its view if its content is the same as before.
     pub(super) fn build(
         tenant: &Arc<Tenant>,
@@ -190,8 +176,6 @@ impl TenantImage {
     ) -> Result<Self, BuildError> {
         let mut image = Self {
             source: Arc::clone(tenant),
-            attachment_sources: attachments.iter().map(|a| Arc::clone(a)).collect(),
-            graph_sources: graphs.iter().map(|g| Arc::clone(g)).collect(),
             last_view: before.last_view,
             attachments: BTreeMap::new(),
             graphs: BTreeMap::new(),
@@ -217,10 +201,12 @@ impl TenantImage {
         let graph = resolved.graph.id;
         let routes = self.add_routes(graph, resolved);
         let content = &resolved.content;
-        let known = (before.active)(graph).filter(|active| active.tenant == self.source.id);
+        let known = before.plan.and_then(|plan| plan.content().graphs.get(&graph).copied());
+        let known = known.filter(|active| active.tenant == self.source.id);
         let (active, view) = match known {
             Some(known) if known.stable.digest == content.digest() => {
-                let view = (before.view)(graph).filter(|view| view.id() == known.stable.id);
+                let image = before.image.and_then(|image| image.graphs().get(&graph));
+                let view = image.and_then(|image| image.views.get(&known.stable.id)).cloned();
                 let renew = || {
                     let ViewRef { id, parent, .. } = known.stable;
                     Arc::new(View::new(self.source.id, graph, id, parent, Arc::clone(content)))
@@ -229,7 +215,8 @@ impl TenantImage {
             }
             known => {
                 let id = self.last_view.map_or(1, |last| last.get() + 1);
-                let id = ViewId::new(id).ok_or_else(|| BuildError::ViewsExhausted { tenant: self.source.name.clone() })?;
+                let id =
+                    ViewId::new(id).ok_or_else(|| BuildError::ViewsExhausted { tenant: self.source.name.clone() })?;
                 self.last_view = Some(id);
                 let parent = known.map(|known| known.stable.id);
                 let stable = ViewRef { id, parent, digest: content.digest() };
@@ -315,7 +302,8 @@ impl TenantImage {
                 .iter()
                 .map(|block| Claim { prefix: block.prefix.into(), ports: block.ports, owner: block.instance })
                 .collect();
-            self.outside = by_prefix(&mut claims).into_iter().map(|(prefix, ranges)| (prefix, owners(&ranges))).collect();
+            self.outside =
+                by_prefix(&mut claims).into_iter().map(|(prefix, ranges)| (prefix, owners(&ranges))).collect();
             self.outside_blocks = Some(Arc::new(blocks.into()));
         }
     }

@@ -97,11 +97,7 @@ pub(crate) fn edge_if(text: &str, matches: EdgeMatch) -> GraphEdge {
 
 /// A match on TCP and server ports.
 pub(crate) fn tcp(first: u16, last: u16) -> EdgeMatch {
-    EdgeMatch {
-        protocol: Some(Protocol::TCP),
-        server_ports: vec![PortRange { first, last }],
-        ..EdgeMatch::default()
-    }
+    EdgeMatch { protocol: Some(Protocol::TCP), server_ports: vec![PortRange { first, last }], ..EdgeMatch::default() }
 }
 
 pub(crate) fn servers(prefixes: &[&str]) -> EdgeMatch {

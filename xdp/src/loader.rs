@@ -34,6 +34,9 @@ impl Hook {
     }
 }
 
+/// Name of the program that expires records.
+const SWEEP: &str = "sweep";
+
 /// The loaded object: programs in the kernel, maps pinned.
 pub struct Loader {
     ebpf: Ebpf,
@@ -62,6 +65,8 @@ impl Loader {
         for hook in [Hook::Port, Hook::Uplink] {
             load(&mut ebpf, hook)?;
         }
+        let sweep = classifier(&mut ebpf, SWEEP)?;
+        sweep.load().map_err(|source| Error::Program { program: SWEEP, source })?;
         Ok(Self { ebpf, directory, _lock: lock })
     }
 
@@ -94,7 +99,7 @@ impl Loader {
         let is_new = pinned.is_none();
         let link: FdLink = match hook {
             Hook::Port => {
-                let program = classifier(&mut self.ebpf)?;
+                let program = classifier(&mut self.ebpf, hook.program())?;
                 let id = match pinned {
                     Some(link) => {
                         let link = SchedClassifierLink::try_from(link).map_err(|e| link_error(interface, &path, e))?;
@@ -160,6 +165,12 @@ impl Loader {
         self.directory.join(format!("link_{}_{ifindex}", hook.program()))
     }
 
+    /// The program that expires records, for `BPF_PROG_TEST_RUN`.
+    pub fn sweep(&self) -> Result<&SchedClassifier> {
+        let program = self.ebpf.program(SWEEP).ok_or_else(|| missing(SWEEP))?;
+        program.try_into().map_err(|source| Error::Program { program: SWEEP, source })
+    }
+
     /// How many instructions the verifier walked through for a program.
     pub fn verified_instructions(&self, hook: Hook) -> Option<u32> {
         self.ebpf.program(hook.program())?.info().ok()?.verified_instruction_count()
@@ -203,8 +214,7 @@ fn missing(program: &'static str) -> Error {
     Error::Program { program, source: aya::programs::ProgramError::InvalidName { name: program.to_owned() } }
 }
 
-fn classifier(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier> {
-    let name = Hook::Port.program();
+fn classifier<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut SchedClassifier> {
     let program = ebpf.program_mut(name).ok_or_else(|| missing(name))?;
     program.try_into().map_err(|source| Error::Program { program: name, source })
 }
@@ -218,7 +228,7 @@ fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp> {
 fn load(ebpf: &mut Ebpf, hook: Hook) -> Result<()> {
     let program = hook.program();
     match hook {
-        Hook::Port => classifier(ebpf)?.load(),
+        Hook::Port => classifier(ebpf, program)?.load(),
         Hook::Uplink => xdp(ebpf)?.load(),
     }
     .map_err(|source| Error::Program { program, source })

@@ -163,7 +163,8 @@ pub struct HostTables {
     pub instances: BTreeMap<u16, Instance>,
     pub tags: BTreeMap<(u32, u32), u16>,
     pub owned: BTreeMap<(u32, [u8; 16]), ()>,
-    pub tenants: Cells<u32, Tenant>,
+    pub tenants: BTreeMap<u32, Tenant>,
+    pub usage: Cells<u32, xdp_layout::port::Usage>,
     pub front_ends: BTreeMap<u16, FrontEnd>,
     pub senders: BTreeMap<[u8; 16], NodeId>,
     pub plan: BTreeMap<u32, u64>,
@@ -314,23 +315,26 @@ impl Tables for HostTables {
         self.flows.borrow_mut().remove(key.as_bytes()).is_some()
     }
     fn usage_take(&self, tenant: u32, usage: Usage) -> bool {
-        match (self.tenants.borrow_mut().get_mut(&tenant), usage) {
-            (Some(tenant), Usage::Unanswered) if tenant.unanswered < tenant.unanswered_max => {
-                tenant.unanswered += 1;
-                true
-            }
-            (Some(tenant), Usage::Established) if tenant.established < tenant.established_max => {
-                tenant.established += 1;
-                true
-            }
-            _ => false,
+        let Some(budget) = self.tenants.get(&tenant) else {
+            return false;
+        };
+        let mut records = self.usage.borrow_mut();
+        let used = records.entry(tenant).or_default();
+        let (counter, max) = match usage {
+            Usage::Unanswered => (&mut used.unanswered, budget.unanswered_max),
+            Usage::Established => (&mut used.established, budget.established_max),
+        };
+        if *counter >= max {
+            return false;
         }
+        *counter += 1;
+        true
     }
     fn usage_give(&self, tenant: u32, usage: Usage) {
-        if let Some(tenant) = self.tenants.borrow_mut().get_mut(&tenant) {
+        if let Some(used) = self.usage.borrow_mut().get_mut(&tenant) {
             match usage {
-                Usage::Unanswered => tenant.unanswered -= 1,
-                Usage::Established => tenant.established -= 1,
+                Usage::Unanswered => used.unanswered -= 1,
+                Usage::Established => used.established -= 1,
             }
         }
     }

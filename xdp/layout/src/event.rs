@@ -54,3 +54,24 @@ pub struct TenantDropKey {
     /// [`crate::DropReason`].
     pub reason: u32,
 }
+
+/// What the agent hands to the sweep program, followed by `count` flow keys.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct SweepHeader {
+    /// Out: the tick counter.
+    pub ticks: u64,
+    /// 1 to delete whether idle or not.
+    pub force: u32,
+    /// Keys that follow.
+    pub count: u32,
+    /// Out: records deleted.
+    pub deleted: u32,
+    /// Must be 0.
+    pub reserved: [u32; 3],
+}
+
+/// Offset of [`SweepHeader::force`].
+pub const SWEEP_FORCE: u32 = core::mem::offset_of!(SweepHeader, force) as u32;
+/// Offset of [`SweepHeader::deleted`].
+pub const SWEEP_DELETED: usize = core::mem::offset_of!(SweepHeader, deleted);

@@ -1,15 +1,16 @@
 //! Map names: one constant each, used by the programs' statics (a test compares) and by the agent.
 
-/// Every map with its key and value size in bytes, in the order of this file.
+/// Every map with its key and value size in bytes (0 where the layout is not this crate's).
 pub const MAPS: &[(&str, u32, u32)] = &[
-    (CONFIG, 4, 80),
+    (CONFIG, 4, 88),
     (ACTIVE, 4, 8),
-    (PORTS, 8, 20),
+    (PORTS, 8, 12),
     (ATTACHMENTS, 4, 16),
     (INSTANCES, 4, 56),
     (TAGS, 8, 4),
     (OWNED, 20, 4),
-    (TENANTS, 4, 32),
+    (TENANTS, 4, 16),
+    (USAGE, 4, 16),
     (FRONT_ENDS, 4, 32),
     (SENDERS, 16, 4),
     (PLAN, 4, 8),
@@ -17,7 +18,7 @@ pub const MAPS: &[(&str, u32, u32)] = &[
     (VIEW_SLOTS, 8, 4),
     (NODES, 4, 8),
     (NODE_OF, 8, 4),
-    (EDGES, 4, 92),
+    (EDGES, 4, 88),
     (PAGES, 4, 4096),
     (ROUTES, 24, 4),
     (OUTSIDE, 24, 128),
@@ -31,6 +32,7 @@ pub const MAPS: &[(&str, u32, u32)] = &[
     (TENANT_DROPS, 8, 8),
     (INSTANCE_TRAFFIC, 4, 16),
     (EVENTS, 0, 0),
+    (SCRATCH, 4, 0),
 ];
 
 /// Array of one [`crate::config::Config`].
@@ -39,9 +41,9 @@ pub const CONFIG: &str = "CONFIG";
 pub const ACTIVE: &str = "ACTIVE";
 /// Hash: [`crate::port::PortKey`] to [`crate::port::Port`].
 pub const PORTS: &str = "PORTS";
-/// Array by attachment id: [`crate::port::Target`].
+/// Memory-mapped array by attachment id: [`crate::port::Target`].
 pub const ATTACHMENTS: &str = "ATTACHMENTS";
-/// Array by instance id: [`crate::port::Instance`].
+/// Memory-mapped array by instance id: [`crate::port::Instance`].
 pub const INSTANCES: &str = "INSTANCES";
 /// Hash: [`crate::port::TagKey`] to the VLAN tag.
 pub const TAGS: &str = "TAGS";
@@ -49,13 +51,15 @@ pub const TAGS: &str = "TAGS";
 pub const OWNED: &str = "OWNED";
 /// Hash: tenant id to [`crate::port::Tenant`].
 pub const TENANTS: &str = "TENANTS";
+/// Hash: tenant id to [`crate::port::Usage`].
+pub const USAGE: &str = "USAGE";
 /// Array by node id: [`crate::port::FrontEnd`].
 pub const FRONT_ENDS: &str = "FRONT_ENDS";
 /// Hash: underlay address to node id.
 pub const SENDERS: &str = "SENDERS";
 /// Memory-mapped array of plan banks.
 pub const PLAN: &str = "PLAN";
-/// Array by view slot: [`crate::plan::View`].
+/// Memory-mapped array by view slot: [`crate::plan::View`].
 pub const VIEWS: &str = "VIEWS";
 /// Hash: [`crate::plan::ViewKey`] to view slot.
 pub const VIEW_SLOTS: &str = "VIEW_SLOTS";
@@ -63,7 +67,7 @@ pub const VIEW_SLOTS: &str = "VIEW_SLOTS";
 pub const NODES: &str = "NODES";
 /// Hash: [`crate::plan::NodeKey`] to node index.
 pub const NODE_OF: &str = "NODE_OF";
-/// Array of [`crate::plan::Edge`].
+/// Memory-mapped array of [`crate::plan::Edge`].
 pub const EDGES: &str = "EDGES";
 /// Memory-mapped array of pages of table entries.
 pub const PAGES: &str = "PAGES";
@@ -91,3 +95,5 @@ pub const TENANT_DROPS: &str = "TENANT_DROPS";
 pub const INSTANCE_TRAFFIC: &str = "INSTANCE_TRAFFIC";
 /// Ring buffer of [`crate::event::Event`].
 pub const EVENTS: &str = "EVENTS";
+/// Per-CPU array of one `xdp_forward::Scratch`.
+pub const SCRATCH: &str = "SCRATCH";

@@ -69,7 +69,7 @@ impl Side {
 /// [`Port::side`] of a one-armed instance.
 pub const EITHER_SIDE: u8 = 2;
 
-/// A port. 20 bytes.
+/// A port. 12 bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Port {
@@ -83,10 +83,6 @@ pub struct Port {
     pub id: u16,
     /// [`crate::GraphId`] of an attachment, 0 while no graph uses it.
     pub graph: u32,
-    /// MAC address that the front end answers with on this port.
-    pub mac: [u8; 6],
-    /// Must be 0.
-    pub reserved: u16,
 }
 
 /// Bits of [`Target::flags`] and [`Instance::flags`].
@@ -172,7 +168,7 @@ pub struct OwnedKey {
     pub tenant: u32,
 }
 
-/// A tenant's budget and usage of the connection table, in records.
+/// A tenant's budget of the connection table, in records.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Tenant {
@@ -180,6 +176,12 @@ pub struct Tenant {
     pub unanswered_max: u64,
     /// Established records allowed.
     pub established_max: u64,
+}
+
+/// A tenant's usage of the connection table, in records. Apart from the budget, which user space overwrites.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Usage {
     /// Unanswered records, changed atomically: +1 only on a successful insert, -1 only on a successful delete or promotion.
     pub unanswered: u64,
     /// Established (and closing) records.

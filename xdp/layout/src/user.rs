@@ -50,4 +50,5 @@ pod!(
     crate::port::TagKey,
     crate::port::Target,
     crate::port::Tenant,
+    crate::port::Usage,
 );

@@ -16,9 +16,7 @@ use xdp_layout::plan::{
     ActiveWord, BANK_WORDS, Edge, GraphWord, Node, NodeKey, OUTSIDE_KEY_FIXED_BITS, OriginKey, OutsideKey, PAGE_SLOTS,
     REPLICA_SETS_MAX, ROUTE_KEY_FIXED_BITS, RouteKey, TableWord, View, ViewKey,
 };
-use xdp_layout::port::{
-    FrontEnd, Instance, OwnedKey, Port, PortKey, TagKey, Target, Tenant, instance_traits, target_flags,
-};
+use xdp_layout::port::{FrontEnd, Instance, OwnedKey, Port, PortKey, TagKey, Target, instance_traits, target_flags};
 use xdp_layout::{Addr, AttachmentId, Counter, DropReason, GraphId, InstanceId, NodeId, ReplicaSetId};
 
 /// `E2BIG`: the map is full.
@@ -165,18 +163,17 @@ impl PlanTables for Kernel {
     }
 }
 
-impl Kernel {
-    #[inline(always)]
-    fn usage(&self, tenant: u32, usage: Usage) -> Option<(u64, *mut u64)> {
-        let tenant: *mut Tenant = TENANTS.get_ptr_mut(tenant)?;
-        // SAFETY: the pointer comes from the map; the limits are plain words, the counters only changed atomically.
-        unsafe {
-            Some(match usage {
-                Usage::Unanswered => ((*tenant).unanswered_max, &raw mut (*tenant).unanswered),
-                Usage::Established => ((*tenant).established_max, &raw mut (*tenant).established),
-            })
+/// The counter of a tenant's usage.
+#[inline(always)]
+fn counter(tenant: u32, usage: Usage) -> Option<*mut u64> {
+    let record: *mut xdp_layout::port::Usage = USAGE.get_ptr_mut(tenant)?;
+    // SAFETY: the pointer comes from the map; only the field's address is taken.
+    Some(unsafe {
+        match usage {
+            Usage::Unanswered => &raw mut (*record).unanswered,
+            Usage::Established => &raw mut (*record).established,
         }
-    }
+    })
 }
 
 impl Tables for Kernel {
@@ -246,8 +243,12 @@ impl Tables for Kernel {
     }
     #[inline(always)]
     fn usage_take(&self, tenant: u32, usage: Usage) -> bool {
-        let Some((max, counter)) = self.usage(tenant, usage) else {
+        let (Some(budget), Some(counter)) = (copied!(TENANTS, tenant), counter(tenant, usage)) else {
             return false;
+        };
+        let max = match usage {
+            Usage::Unanswered => budget.unanswered_max,
+            Usage::Established => budget.established_max,
         };
         // SAFETY: a counter of a map value, only changed atomically.
         unsafe {
@@ -260,7 +261,7 @@ impl Tables for Kernel {
     }
     #[inline(always)]
     fn usage_give(&self, tenant: u32, usage: Usage) {
-        if let Some((_, counter)) = self.usage(tenant, usage) {
+        if let Some(counter) = counter(tenant, usage) {
             // SAFETY: a counter of a map value, only changed atomically.
             unsafe { fetch_add(counter, u64::MAX) };
         }

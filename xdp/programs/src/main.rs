@@ -9,12 +9,18 @@ mod maps;
 mod tc;
 mod xdp;
 
-use aya_ebpf::bindings::{TC_ACT_OK, TC_ACT_SHOT, xdp_action};
+use aya_ebpf::bindings::{__sk_buff, TC_ACT_OK, TC_ACT_SHOT, xdp_action};
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_redirect, bpf_redirect_peer};
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use kernel::Kernel;
+use xdp_forward::frame::Frame;
+use xdp_forward::sweep::expire;
+use xdp_forward::tables::{PlanTables, Round};
 use xdp_forward::{Arrival, Delivery, Scratch, Verdict, step};
+use xdp_layout::Addr;
+use xdp_layout::event::{SWEEP_DELETED, SWEEP_FORCE, SweepHeader};
+use xdp_layout::flow::FlowKey;
 use xdp_layout::port::target_flags;
 
 /// The tick counter: the kernel's jiffies, which cost nothing to read.
@@ -80,6 +86,54 @@ pub fn uplink(ctx: XdpContext) -> u32 {
         // SAFETY: plain integers.
         Verdict::Transmit { ifindex } => unsafe { bpf_redirect(ifindex, 0) as u32 },
         Verdict::Reply => xdp_action::XDP_TX,
+    }
+}
+
+/// Not attached: the agent runs it by hand to expire records and to read the tick counter. The frame is a
+/// [`xdp_layout::event::SweepHeader`] and keys; the header comes back filled in.
+#[classifier]
+pub fn sweep(ctx: TcContext) -> i32 {
+    let mut frame = tc::TcFrame(ctx.skb.skb);
+    // SAFETY: no arguments.
+    let ticks = unsafe { bpf_jiffies64() };
+    let Some([force, count]) = frame.words_at(SWEEP_FORCE) else {
+        return TC_ACT_SHOT as i32;
+    };
+    let mut sweep =
+        Sweep { skb: ctx.skb.skb, offset: size_of::<SweepHeader>() as u32, now: ticks as u32, force, deleted: 0 };
+    Kernel.repeat(count, &mut sweep);
+    let deleted = sweep.deleted;
+    if !frame.store(0, ticks.to_ne_bytes()) || !frame.store(SWEEP_DELETED, deleted.to_ne_bytes()) {
+        return TC_ACT_SHOT as i32;
+    }
+    TC_ACT_OK as i32
+}
+
+/// Expires one key a round.
+struct Sweep {
+    skb: *mut __sk_buff,
+    offset: u32,
+    now: u32,
+    force: u32,
+    deleted: u32,
+}
+
+impl Round for Sweep {
+    #[inline(always)]
+    fn round(&mut self) -> bool {
+        let Some([a, b, c, d, e, f, g, h, i, j]) = tc::TcFrame(self.skb).words_at(self.offset) else {
+            return false;
+        };
+        let key = FlowKey {
+            a: Addr::words([a, b, c, d]),
+            b: Addr::words([e, f, g, h]),
+            a_port: i as u16,
+            b_port: (i >> 16) as u16,
+            tenant_protocol: j,
+        };
+        self.offset += size_of::<FlowKey>() as u32;
+        self.deleted += expire(&Kernel, &key, self.now, self.force != 0) as u32;
+        true
     }
 }
 

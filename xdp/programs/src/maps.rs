@@ -13,7 +13,7 @@ use xdp_layout::plan::{
     BANK_WORDS, BANKS, EDGES_MAX, Edge, NODES_MAX, Node, NodeKey, OriginKey, OutsideKey, OutsideOwners, PAGE_SLOTS,
     PAGES_MAX, RouteKey, VIEW_SLOTS_MAX, View, ViewKey,
 };
-use xdp_layout::port::{FrontEnd, Instance, OwnedKey, Port, PortKey, TagKey, Target, Tenant};
+use xdp_layout::port::{FrontEnd, Instance, OwnedKey, Port, PortKey, TagKey, Target, Tenant, Usage};
 use xdp_layout::reason::REASONS;
 
 /// Array elements that user space maps into its memory (kernel 5.5).
@@ -28,9 +28,9 @@ pub static ACTIVE: Array<u64> = Array::with_max_entries(1, MMAPABLE);
 #[map]
 pub static PORTS: HashMap<PortKey, Port> = HashMap::with_max_entries(65_536, NO_PREALLOC);
 #[map]
-pub static ATTACHMENTS: Array<Target> = Array::with_max_entries(IDS, 0);
+pub static ATTACHMENTS: Array<Target> = Array::with_max_entries(IDS, MMAPABLE);
 #[map]
-pub static INSTANCES: Array<Instance> = Array::with_max_entries(IDS, 0);
+pub static INSTANCES: Array<Instance> = Array::with_max_entries(IDS, MMAPABLE);
 #[map]
 pub static TAGS: HashMap<TagKey, u32> = HashMap::with_max_entries(65_536, NO_PREALLOC);
 #[map]
@@ -38,21 +38,23 @@ pub static OWNED: HashMap<OwnedKey, u32> = HashMap::with_max_entries(65_536, NO_
 #[map]
 pub static TENANTS: HashMap<u32, Tenant> = HashMap::with_max_entries(65_536, NO_PREALLOC);
 #[map]
+pub static USAGE: HashMap<u32, Usage> = HashMap::with_max_entries(65_536, NO_PREALLOC);
+#[map]
 pub static FRONT_ENDS: Array<FrontEnd> = Array::with_max_entries(1024, 0);
 #[map]
 pub static SENDERS: HashMap<[u8; 16], u32> = HashMap::with_max_entries(1024, NO_PREALLOC);
 #[map]
 pub static PLAN: Array<u64> = Array::with_max_entries(BANKS * BANK_WORDS, MMAPABLE);
 #[map]
-pub static VIEWS: Array<View> = Array::with_max_entries(VIEW_SLOTS_MAX, 0);
+pub static VIEWS: Array<View> = Array::with_max_entries(VIEW_SLOTS_MAX, MMAPABLE);
 #[map]
 pub static VIEW_SLOTS: HashMap<ViewKey, u32> = HashMap::with_max_entries(VIEW_SLOTS_MAX, NO_PREALLOC);
 #[map]
-pub static NODES: Array<Node> = Array::with_max_entries(NODES_MAX, 0);
+pub static NODES: Array<Node> = Array::with_max_entries(NODES_MAX, MMAPABLE);
 #[map]
 pub static NODE_OF: HashMap<NodeKey, u32> = HashMap::with_max_entries(2 * NODES_MAX, NO_PREALLOC);
 #[map]
-pub static EDGES: Array<Edge> = Array::with_max_entries(EDGES_MAX, 0);
+pub static EDGES: Array<Edge> = Array::with_max_entries(EDGES_MAX, MMAPABLE);
 #[map]
 pub static PAGES: Array<[u16; PAGE_SLOTS as usize]> = Array::with_max_entries(PAGES_MAX, MMAPABLE);
 #[map]

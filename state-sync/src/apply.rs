@@ -4,12 +4,13 @@ use crate::command::{Action, Change, Command, Operation, Precondition, Refusal, 
 use crate::memo::RequestMemo;
 use crate::numbers::{self, Used};
 use crate::resource::{Kind, Resource, ResourcePath, TenantSpec};
+use crate::state::{Applied, DesiredState, REQUESTS_REMEMBERED, Setting, check, find};
 use crate::store::{RestoreError, Stored};
-use crate::state::{ActiveView, Applied, DesiredState, REQUESTS_REMEMBERED, check, find};
 use chain_graph::model::{Attachment, Desired, Graph, Instance, NetworkFunction, ReplicaSet, Tenant};
+use chain_graph::{Image, Plan};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use xdp_layout::{AttachmentId, GraphId, InstanceId, ReplicaSetId, TenantId, ViewId};
+use xdp_layout::{AttachmentId, GraphId, InstanceId, ReplicaSetId, TenantId};
 
 /// The next state while it is made.
 pub(crate) struct Draft<'a> {
@@ -23,14 +24,7 @@ pub(crate) struct Draft<'a> {
 
 impl<'a> Draft<'a> {
     pub(crate) fn new(old: &'a DesiredState, command: &'a Command) -> Self {
-        Self {
-            old,
-            next: old.clone(),
-            command,
-            used: BTreeMap::new(),
-            done: BTreeMap::new(),
-            refusals: Vec::new(),
-        }
+        Self { old, next: old.clone(), command, used: BTreeMap::new(), done: BTreeMap::new(), refusals: Vec::new() }
     }
 
     /// Carries out all operations: puts with owners first, then deletions with owners last.
@@ -116,7 +110,8 @@ impl<'a> Draft<'a> {
             }
             Resource::Attachment(spec) => {
                 let id = self.number(path, number, AttachmentId::MAX.get().into())?;
-                let id = narrow(id).and_then(AttachmentId::new).ok_or_else(|| exhausted(path, AttachmentId::MAX.get()))?;
+                let id =
+                    narrow(id).and_then(AttachmentId::new).ok_or_else(|| exhausted(path, AttachmentId::MAX.get()))?;
                 self.next.desired.put_attachment(Attachment {
                     tenant: spec.tenant,
                     name: spec.name,
@@ -156,7 +151,8 @@ impl<'a> Draft<'a> {
             }
             Resource::ReplicaSet(spec) => {
                 let id = self.number(path, number, ReplicaSetId::MAX.get().into())?;
-                let id = narrow(id).and_then(ReplicaSetId::new).ok_or_else(|| exhausted(path, ReplicaSetId::MAX.get()))?;
+                let id =
+                    narrow(id).and_then(ReplicaSetId::new).ok_or_else(|| exhausted(path, ReplicaSetId::MAX.get()))?;
                 if let Some(function) = self.next.desired.functions.get_mut(&spec.function) {
                     let sets = &mut Arc::make_mut(function).replica_sets;
                     let instances = match sets.get(&spec.name) {
@@ -199,7 +195,12 @@ impl<'a> Draft<'a> {
     }
 
     /// A tenant's number may be chosen, but not changed.
-    fn tenant_number(&mut self, path: &ResourcePath, spec: &TenantSpec, number: Option<u32>) -> Result<TenantId, Refusal> {
+    fn tenant_number(
+        &mut self,
+        path: &ResourcePath,
+        spec: &TenantSpec,
+        number: Option<u32>,
+    ) -> Result<TenantId, Refusal> {
         if let (Some(vni), Some(value)) = (spec.vni, number)
             && vni.get() != value
         {
@@ -246,19 +247,22 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Checks the result, numbers new views, and writes revisions.
+    /// Checks the result, builds its image, and writes revisions.
     pub(crate) fn finish(mut self) -> Result<Applied, Rejected> {
         let changed = self.done.values().any(|action| *action != Action::Unchanged);
         let remember = !self.command.request_id.is_empty();
         let mut rejected = Rejected { refusals: std::mem::take(&mut self.refusals), violations: Vec::new() };
         if changed {
-            match check(Some(&self.old.checked), &self.next.desired, self.old.capacity) {
+            match check(Some(&self.old.checked), &self.next.desired, self.old.setting.capacity) {
                 Ok(checked) => self.next.checked = checked,
                 Err(broken) => rejected.violations = broken.violations,
             }
         }
         if rejected.refusals.is_empty() && rejected.violations.is_empty() && changed {
-            rejected.refusals = self.number_views();
+            match Image::build(Some(&self.old.image), &self.next.checked, self.old.setting.cluster) {
+                Ok(image) => self.next.image = Arc::new(image),
+                Err(error) => rejected.refusals.push(Refusal::Build(error)),
+            }
         }
         if !rejected.refusals.is_empty() || !rejected.violations.is_empty() {
             return Err(rejected);
@@ -291,33 +295,6 @@ impl<'a> Draft<'a> {
             }
         }
         Ok(Applied { changes, state: self.next, changed: true })
-    }
-
-    /// Gives a new number to every view whose content is new.
-    fn number_views(&mut self) -> Vec<Refusal> {
-        let mut refusals = Vec::new();
-        let next = &mut self.next;
-        next.views.retain(|key, _| next.desired.graphs.contains_key(key));
-        for key in next.desired.graphs.keys() {
-            let (Some(tenant), Some(content)) = (next.desired.tenants.get(&key.tenant), next.checked.content(key)) else {
-                continue;
-            };
-            let digest = content.digest();
-            let active = next.views.get(key).copied();
-            if active.is_some_and(|view| view.digest == digest) {
-                continue;
-            }
-            let last = next.last_views.get(&tenant.id).map_or(0, |view| view.get());
-            match ViewId::new(last + 1) {
-                Some(id) => {
-                    next.last_views.insert(tenant.id, id);
-                    let parent = active.map(|view| view.id);
-                    next.views.insert(key.clone(), ActiveView { id, parent, digest });
-                }
-                None => refusals.push(Refusal::ViewsExhausted(ResourcePath::Graph(key.clone()))),
-            }
-        }
-        refusals
     }
 
     /// Changes in the order of the operations, then those of further resources.
@@ -449,9 +426,9 @@ fn remove(desired: &mut Desired, path: &ResourcePath) {
 }
 
 /// Puts a stored state together again.
-pub(crate) fn restore(stored: Stored, capacity: u64) -> Result<DesiredState, RestoreError> {
-    let Stored { revision, cursors, entries, views, last_views, requests } = stored;
-    let empty = DesiredState::empty(capacity).map_err(RestoreError::Refused)?;
+pub(crate) fn restore(stored: Stored, setting: Setting) -> Result<DesiredState, RestoreError> {
+    let Stored { cluster: _, revision, cursors, entries, plan, requests } = stored;
+    let empty = DesiredState::empty(setting).map_err(RestoreError::Refused)?;
     let command = Command::batch(Vec::new());
     let mut draft = Draft::new(&empty, &command);
     for (path, entry) in &entries {
@@ -465,12 +442,19 @@ pub(crate) fn restore(stored: Stored, capacity: u64) -> Result<DesiredState, Res
         }
     }
     let mut state = draft.next;
-    state.checked = check(None, &state.desired, capacity).map_err(RestoreError::Refused)?;
+    state.checked = check(None, &state.desired, setting.capacity).map_err(RestoreError::Refused)?;
+    state.image = Arc::new(image(plan.as_deref(), &state, setting).map_err(RestoreError::Refused)?);
     state.revision = revision;
     state.cursors = cursors;
     state.revisions = entries.into_iter().map(|(path, entry)| (path, entry.revision)).collect();
-    state.views = views;
-    state.last_views = last_views;
     state.requests = requests;
     Ok(state)
+}
+
+fn image(plan: Option<&Plan>, state: &DesiredState, setting: Setting) -> Result<Image, Rejected> {
+    let image = match plan {
+        Some(plan) => Image::resume(plan, &state.checked, setting.cluster),
+        None => Image::build(None, &state.checked, setting.cluster),
+    };
+    Ok(image.map_err(Refusal::Build)?)
 }

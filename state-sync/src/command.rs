@@ -1,7 +1,7 @@
 //! Commands: the only way in which desired state changes.
 
 use crate::{Entry, Kind, Resource, ResourcePath};
-use chain_graph::Violation;
+use chain_graph::{BuildError, Violation};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -165,8 +165,8 @@ pub enum Refusal {
         /// How many there are.
         limit: u32,
     },
-    /// Every number for the views of a tenant was used.
-    ViewsExhausted(ResourcePath),
+    /// No plan can be made of it.
+    Build(BuildError),
     /// The request id was used by another command.
     RequestIdReused(String),
     /// The request id is longer than [`REQUEST_ID_MAX`].
@@ -192,7 +192,10 @@ impl fmt::Display for Refusal {
             Self::NumbersExhausted { path, kind, limit } => {
                 write!(f, "{path}: all {limit} numbers for resources of kind {kind} are in use")
             }
-            Self::ViewsExhausted(path) => write!(f, "{path}: all view numbers of the tenant were used"),
+            Self::Build(error) => match std::error::Error::source(error) {
+                Some(cause) => write!(f, "{error}: {cause}"),
+                None => write!(f, "{error}"),
+            },
             Self::RequestIdReused(id) => write!(f, "request id {id:?} was used by another request"),
             Self::RequestIdTooLong(length) => {
                 write!(f, "request id of {length} characters, {REQUEST_ID_MAX} are allowed")

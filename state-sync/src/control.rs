@@ -1,7 +1,7 @@
 //! The one writer: commands in, durable state and a programmed data path out.
 
 use crate::command::{Change, Command, Rejected};
-use crate::dataplane::{DataPlane, DataPlaneError, Installed, Observer, Target};
+use crate::dataplane::{DataPlane, DataPlaneError, Installed, Observer};
 use crate::state::{Applied, DesiredState};
 use crate::store::{Store, StoreError};
 use crate::{Action, ResourcePath};
@@ -30,10 +30,14 @@ impl Default for ControlOptions {
 /// How far the data path has followed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Programmed {
+    /// Revision of the state that is asked for.
+    pub revision: u64,
     /// The plan that is asked for.
     pub desired: Generation,
-    /// The plan in force; `None` before the first.
+    /// What is in force; `None` before the first.
     pub installed: Option<Installed>,
+    /// Revision of the state that is in force; 0 before the first.
+    pub installed_revision: u64,
     /// Why the last attempt failed.
     pub error: Option<DataPlaneError>,
 }
@@ -46,9 +50,6 @@ impl Programmed {
         }
         match &self.installed {
             None => Some("nothing is installed yet".to_owned()),
-            Some(installed) if installed.generation < self.desired => {
-                Some(format!("generation {} is being installed", self.desired))
-            }
             Some(installed) if !installed.pending.is_empty() => {
                 let ports = installed.pending.iter().map(|port| format!("{}: {}", port.interface, port.reason));
                 Some(ports.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join("; "))
@@ -110,7 +111,13 @@ impl ControlPlane {
         options: ControlOptions,
     ) -> std::io::Result<(Self, JoinHandle<()>)> {
         let (jobs, queue) = mpsc::channel(options.queue.max(1));
-        let programmed = Arc::new(Programmed { desired: state.generation(), installed: None, error: None });
+        let programmed = Arc::new(Programmed {
+            revision: state.revision(),
+            desired: state.generation(),
+            installed: None,
+            installed_revision: 0,
+            error: None,
+        });
         let (state_out, state_in) = watch::channel(Arc::new(state));
         let (programmed_out, programmed_in) = watch::channel(programmed);
         let observer = dataplane.observer();
@@ -245,17 +252,13 @@ impl Writer {
 
     fn install(&mut self) {
         let state = Arc::clone(&self.state.borrow());
-        let target = Target {
-            generation: state.generation(),
-            checked: Arc::clone(state.checked()),
-            views: state.compiled_views(),
-        };
-        let desired = target.generation;
+        let (revision, desired) = (state.revision(), state.generation());
         let before = Arc::clone(&self.programmed.borrow());
-        let after = match self.dataplane.install(&target) {
-            Ok(installed) => Programmed { desired, installed: Some(installed), error: None },
-            Err(error) => Programmed { desired, installed: before.installed.clone(), error: Some(error) },
+        let (installed, installed_revision, error) = match self.dataplane.install(state.image()) {
+            Ok(installed) => (Some(installed), revision, None),
+            Err(error) => (before.installed.clone(), before.installed_revision, Some(error)),
         };
+        let after = Programmed { revision, desired, installed, installed_revision, error };
         if after.reason() != before.reason() {
             match after.reason() {
                 Some(reason) => tracing::warn!(generation = %desired, reason, "data path not programmed in full"),

@@ -1,7 +1,7 @@
 //! The seam between control plane and data path.
 
+use chain_graph::Image;
 use chain_graph::model::{Protocol, Side};
-use chain_graph::{Checked, View};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,30 +9,20 @@ use std::time::Duration;
 use xdp_layout::flow::{FlowKey, FlowRecord};
 use xdp_layout::{AttachmentId, Counter, DropReason, Generation, InstanceId, Position, ReplicaSetId, TenantId, ViewId};
 
-/// What the data path shall do: one plan, complete.
-#[derive(Clone, Debug)]
-pub struct Target {
-    /// Number of the plan. Rises from call to call, not always by one: changes that wait are installed together.
-    pub generation: Generation,
-    /// Everything that is declared.
-    pub checked: Arc<Checked>,
-    /// The active view of every graph.
-    pub views: Vec<View>,
-}
-
-/// A data path. One caller installs plans; [`Observer`]s look at it meanwhile.
+/// A data path. One caller installs images; [`Observer`]s look at it meanwhile.
 pub trait DataPlane: Send {
-    /// Makes the data path follow a plan, and returns when it does. Level-triggered: the same plan is given again after
-    /// an error, or while ports are pending. Blocks.
+    /// Makes the data path do what an image says, and returns when it does. Level-triggered: the same image is given
+    /// again after an error, or while ports are pending. Plan numbers never fall; they stay the same where only ports
+    /// changed, and skip where changes were waiting. Blocks.
     ///
     /// A port whose interface is missing or down is no error: everything else is installed and the port reported as
     /// [`PendingPort`].
     ///
     /// # Errors
-    /// The plan could not be installed; the one before goes on.
-    fn install(&mut self, target: &Target) -> Result<Installed, DataPlaneError>;
+    /// The image could not be installed; the one before goes on.
+    fn install(&mut self, image: &Arc<Image>) -> Result<Installed, DataPlaneError>;
 
-    /// A handle to look at the data path while plans are installed.
+    /// A handle to look at the data path while images are installed.
     fn observer(&self) -> Arc<dyn Observer>;
 }
 
@@ -73,30 +63,15 @@ pub struct DataPlaneError {
     pub cause: String,
 }
 
-/// A plan in force.
+/// An image in force.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Installed {
     /// Number of the plan.
     pub generation: Generation,
     /// Digest of the plan; equal on every node that runs it.
     pub digest: u64,
-    /// Maglev tables.
-    pub tables: Vec<TableDigest>,
     /// Ports that could not be programmed yet.
     pub pending: Vec<PendingPort>,
-}
-
-/// The Maglev table of a replica set.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct TableDigest {
-    /// Whose table.
-    pub replica_set: ReplicaSetId,
-    /// Digest of its bytes.
-    pub digest: u64,
-    /// Slots.
-    pub slots: u32,
-    /// Members, those of weight 0 included.
-    pub members: u32,
 }
 
 /// A port that waits for its interface.

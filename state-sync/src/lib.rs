@@ -15,6 +15,7 @@ mod control;
 mod dataplane;
 mod memo;
 mod numbers;
+mod plan;
 mod resource;
 mod state;
 mod store;
@@ -23,13 +24,12 @@ pub use command::{Action, Change, Command, Operation, Precondition, REQUEST_ID_M
 pub use control::{ControlOptions, ControlPlane, Outcome, Programmed, WriteError};
 pub use dataplane::{
     Counters, DataPlane, DataPlaneError, DataPlaneStatus, FlowEntry, FlowPage, FlowQuery, FlowUsage, Hop, HopReason,
-    HopTarget, Installed, Observer, PendingPort, PendingReason, PortOwner, TableDigest, Target, Trace, TraceEnd,
-    TraceQuery,
+    HopTarget, Installed, Observer, PendingPort, PendingReason, PortOwner, Trace, TraceEnd, TraceQuery,
 };
 pub use memo::RequestMemo;
 pub use resource::{
     AttachmentSpec, FunctionSpec, GraphSpec, InstanceSpec, Kind, PathError, ReplicaSetSpec, Resource, ResourcePath,
     TenantSpec,
 };
-pub use state::{ActiveView, Applied, DesiredState, Entry, REQUESTS_REMEMBERED};
+pub use state::{Applied, DesiredState, Entry, REQUESTS_REMEMBERED, Setting};
 pub use store::{FORMAT, Store, StoreError};

@@ -162,9 +162,8 @@ pub enum PathError {
 impl FromStr for ResourcePath {
     type Err = PathError;
     fn from_str(text: &str) -> Result<Self, PathError> {
-        let name = |part: &str| {
-            ResourceName::new(part).map_err(|source| PathError::Part { text: text.to_owned(), source })
-        };
+        let name =
+            |part: &str| ResourceName::new(part).map_err(|source| PathError::Part { text: text.to_owned(), source });
         let key = |tenant: &str, part: &str| Ok(ObjectKey::new(&name(tenant)?, &name(part)?));
         let parts: Vec<&str> = text.split('/').collect();
         match parts.as_slice() {

@@ -5,13 +5,13 @@ use crate::command::{Change, Command, REQUEST_ID_MAX, Refusal, Rejected};
 use crate::numbers::Cursors;
 use crate::resource::{FunctionSpec, GraphSpec, InstanceSpec, ReplicaSetSpec, Resource, ResourcePath};
 use crate::{Action, RequestMemo};
-use chain_graph::model::{Desired, ObjectKey};
-use chain_graph::{Checked, View, check_after, check_capacity};
+use chain_graph::model::Desired;
+use chain_graph::{Checked, Cluster, Image, check_after, check_capacity};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
-use xdp_layout::{Generation, TenantId, ViewId};
+use xdp_layout::Generation;
 
 /// Requests whose ids are remembered.
 pub const REQUESTS_REMEMBERED: usize = 1024;
@@ -27,30 +27,27 @@ pub struct Entry {
     pub revision: u64,
 }
 
-/// The active view of a graph.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct ActiveView {
-    /// Its number, unique for the tenant, never used again.
-    pub id: ViewId,
-    /// The view it replaced.
-    pub parent: Option<ViewId>,
-    /// Digest of its content.
-    pub digest: u64,
+/// What a state is made for: parameters that no command changes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Setting {
+    /// Records the connection table holds; the tenants' budgets must fit in.
+    pub capacity: u64,
+    /// Incarnation and seed of the cluster.
+    pub cluster: Cluster,
 }
 
-/// Everything that is declared, with numbers, revisions and views: a deterministic state machine. The same commands
+/// Everything that is declared, with numbers, revisions and the plan: a deterministic state machine. The same commands
 /// give the same state everywhere. A value never changes; [`apply`](Self::apply) makes a new one that shares what is
 /// equal.
 #[derive(Clone, Debug)]
 pub struct DesiredState {
-    pub(crate) capacity: u64,
+    pub(crate) setting: Setting,
     pub(crate) revision: u64,
     pub(crate) desired: Desired,
     pub(crate) checked: Arc<Checked>,
+    pub(crate) image: Arc<Image>,
     pub(crate) revisions: BTreeMap<ResourcePath, u64>,
     pub(crate) cursors: Cursors,
-    pub(crate) views: BTreeMap<ObjectKey, ActiveView>,
-    pub(crate) last_views: BTreeMap<TenantId, ViewId>,
     pub(crate) requests: VecDeque<Arc<RequestMemo>>,
 }
 
@@ -66,22 +63,21 @@ pub struct Applied {
 }
 
 impl DesiredState {
-    /// Nothing declared. The connection table holds `capacity` records; the tenants' budgets must fit in.
+    /// Nothing declared.
     ///
     /// # Errors
     /// [`Rejected`] if the model refuses even that.
-    pub fn empty(capacity: u64) -> Result<Self, Rejected> {
+    pub fn empty(setting: Setting) -> Result<Self, Rejected> {
         let desired = Desired::default();
-        let checked = check(None, &desired, capacity)?;
+        let checked = check(None, &desired, setting.capacity)?;
         Ok(Self {
-            capacity,
+            image: Arc::new(Image::build(None, &checked, setting.cluster).map_err(Refusal::Build)?),
+            setting,
             revision: 0,
             desired,
             checked,
             revisions: BTreeMap::new(),
             cursors: Cursors::default(),
-            views: BTreeMap::new(),
-            last_views: BTreeMap::new(),
             requests: VecDeque::new(),
         })
     }
@@ -125,9 +121,9 @@ impl DesiredState {
         self.revision
     }
 
-    /// The plan that this state asks for: one higher than the revision, since a plan has no number 0.
+    /// Number of the plan.
     pub fn generation(&self) -> Generation {
-        Generation::new(self.revision.saturating_add(1)).unwrap_or(Generation::MAX)
+        self.image.plan().generation()
     }
 
     /// What is declared, unchecked.
@@ -140,25 +136,14 @@ impl DesiredState {
         &self.checked
     }
 
-    /// The active views, compiled.
-    pub fn compiled_views(&self) -> Vec<View> {
-        let compiled = self.views.iter().filter_map(|(key, view)| {
-            let tenant = self.desired.tenants.get(&key.tenant)?.id;
-            let graph = self.desired.graphs.get(key)?.id;
-            let content = Arc::clone(self.checked.content(key)?);
-            Some(View::new(tenant, graph, view.id, view.parent, content))
-        });
-        compiled.collect()
+    /// Everything the data plane needs, the plan included.
+    pub const fn image(&self) -> &Arc<Image> {
+        &self.image
     }
 
-    /// Size of the connection table, in records.
-    pub const fn capacity(&self) -> u64 {
-        self.capacity
-    }
-
-    /// Active views by graph.
-    pub const fn views(&self) -> &BTreeMap<ObjectKey, ActiveView> {
-        &self.views
+    /// What it was made for.
+    pub const fn setting(&self) -> Setting {
+        self.setting
     }
 
     /// Names of all resources after `after`, in their order.
@@ -198,10 +183,9 @@ pub(crate) fn find(desired: &Desired, path: &ResourcePath) -> Option<(Resource, 
         ResourcePath::Tenant(name) => {
             desired.tenants.get(name).map(|t| (Resource::Tenant(t.as_ref().into()), t.id.get()))
         }
-        ResourcePath::NetworkFunction(name) => desired
-            .functions
-            .get(name)
-            .map(|f| (Resource::NetworkFunction(FunctionSpec::from(f.as_ref())), 0)),
+        ResourcePath::NetworkFunction(name) => {
+            desired.functions.get(name).map(|f| (Resource::NetworkFunction(FunctionSpec::from(f.as_ref())), 0))
+        }
         ResourcePath::ReplicaSet { function, name } => {
             let set = desired.functions.get(function)?.replica_sets.get(name)?;
             Some((Resource::ReplicaSet(ReplicaSetSpec::of(function, set)), set.id.get().into()))
@@ -212,13 +196,11 @@ pub(crate) fn find(desired: &Desired, path: &ResourcePath) -> Option<(Resource, 
             let spec = InstanceSpec::of(function, replica_set, instance);
             Some((Resource::Instance(spec), instance.id.get().into()))
         }
-        ResourcePath::Attachment(key) => desired
-            .attachments
-            .get(key)
-            .map(|a| (Resource::Attachment(a.as_ref().into()), a.id.get().into())),
-        ResourcePath::Graph(key) => desired
-            .graphs
-            .get(key)
-            .map(|g| (Resource::Graph(GraphSpec::from(g.as_ref())), g.id.get().into())),
+        ResourcePath::Attachment(key) => {
+            desired.attachments.get(key).map(|a| (Resource::Attachment(a.as_ref().into()), a.id.get().into()))
+        }
+        ResourcePath::Graph(key) => {
+            desired.graphs.get(key).map(|g| (Resource::Graph(GraphSpec::from(g.as_ref())), g.id.get().into()))
+        }
     }
 }

@@ -2,10 +2,9 @@
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | `meta` | `format`, `state` | format version; revision and number cursors |
+//! | `meta` | `format`, `cluster`, `state` | format version; [`Cluster`]; revision and number cursors |
 //! | `resources` | resource name | [`Entry`] |
-//! | `views` | `tenant/graph` | [`ActiveView`] |
-//! | `last_views` | tenant number | last view number |
+//! | `plan` | part of the plan | see [`crate::plan`] |
 //! | `requests` | revision | [`RequestMemo`] |
 //!
 //! Values are JSON: small, readable with any tool, and tolerant of fields that a later version adds.
@@ -13,22 +12,23 @@
 use crate::apply::restore;
 use crate::command::Rejected;
 use crate::numbers::Cursors;
-use crate::state::{ActiveView, DesiredState, Entry};
+use crate::plan;
+use crate::state::{DesiredState, Entry, Setting};
 use crate::{RequestMemo, ResourcePath};
+use chain_graph::{Cluster, Plan};
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::{BTreeMap, VecDeque};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use xdp_layout::{TenantId, ViewId};
 
 /// Version of the file's content. A file with a higher one is refused.
 pub const FORMAT: u32 = 1;
 
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 const RESOURCES: TableDefinition<&str, &[u8]> = TableDefinition::new("resources");
-const VIEWS: TableDefinition<&str, &[u8]> = TableDefinition::new("views");
-const LAST_VIEWS: TableDefinition<u32, u32> = TableDefinition::new("last_views");
+const PLAN: TableDefinition<&str, &[u8]> = TableDefinition::new("plan");
 const REQUESTS: TableDefinition<u64, &[u8]> = TableDefinition::new("requests");
 
 /// What is wrong with the store.
@@ -99,10 +99,11 @@ pub struct Store {
 
 impl Store {
     /// Opens a state file, or makes an empty one, and reads the state. `capacity`: records of the connection table.
+    /// `seed`: cluster seed of a new file; one from the system's random source if absent.
     ///
     /// # Errors
     /// [`StoreError`]; nothing was changed then.
-    pub fn open(path: &Path, capacity: u64) -> Result<(Self, DesiredState), StoreError> {
+    pub fn open(path: &Path, capacity: u64, seed: Option<[u64; 2]>) -> Result<(Self, DesiredState), StoreError> {
         let path = path.to_owned();
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent).map_err(|source| StoreError::Io { path: path.clone(), source })?;
@@ -118,11 +119,15 @@ impl Store {
             {
                 return Err(StoreError::Damaged { path, what: source.to_string() });
             }
-            Err(redb::DatabaseError::Storage(redb::StorageError::Io(source))) => return Err(StoreError::Io { path, source }),
-            Err(source) => return Err(StoreError::Database { path, operation: "open", source: Box::new(source.into()) }),
+            Err(redb::DatabaseError::Storage(redb::StorageError::Io(source))) => {
+                return Err(StoreError::Io { path, source });
+            }
+            Err(source) => {
+                return Err(StoreError::Database { path, operation: "open", source: Box::new(source.into()) });
+            }
         };
         let store = Self { path, database };
-        store.prepare()?;
+        store.prepare(Cluster { incarnation: 1, seed: seed.unwrap_or_else(random_seed) })?;
         let state = store.load(capacity)?;
         Ok((store, state))
     }
@@ -140,16 +145,12 @@ impl Store {
                     None => resources.remove(path.to_string().as_str())?,
                 };
             }
-            let mut views = transaction.open_table(VIEWS)?;
-            for key in old.views.keys().filter(|key| !new.views.contains_key(key)) {
-                views.remove(key.to_string().as_str())?;
-            }
-            for (key, view) in new.views.iter().filter(|(key, view)| old.views.get(key) != Some(view)) {
-                views.insert(key.to_string().as_str(), encode(view).as_slice())?;
-            }
-            let mut last_views = transaction.open_table(LAST_VIEWS)?;
-            for (tenant, view) in new.last_views.iter().filter(|(t, view)| old.last_views.get(t) != Some(view)) {
-                last_views.insert(tenant.get(), view.get())?;
+            let mut plan = transaction.open_table(PLAN)?;
+            for (part, value) in plan::difference(Some(old.image.plan()), new.image.plan()) {
+                match value {
+                    Some(value) => plan.insert(part.as_str(), encode(&value).as_slice())?,
+                    None => plan.remove(part.as_str())?,
+                };
             }
             let mut requests = transaction.open_table(REQUESTS)?;
             let first_kept = new.requests.front().map_or(0, |memo| memo.revision);
@@ -165,8 +166,8 @@ impl Store {
         })
     }
 
-    /// Writes the format version into a new file, and compares it in others.
-    fn prepare(&self) -> Result<(), StoreError> {
+    /// Writes format version and cluster into a new file, and compares the version in others.
+    fn prepare(&self, cluster: Cluster) -> Result<(), StoreError> {
         let read = self.database.begin_read().map_err(|e| self.database_error("read", e))?;
         match read.open_table(META) {
             Ok(meta) => {
@@ -182,10 +183,11 @@ impl Store {
             }
             Err(redb::TableError::TableDoesNotExist(_)) => self.write("initialise", |transaction| {
                 transaction.open_table(RESOURCES)?;
-                transaction.open_table(VIEWS)?;
-                transaction.open_table(LAST_VIEWS)?;
+                transaction.open_table(PLAN)?;
                 transaction.open_table(REQUESTS)?;
-                transaction.open_table(META)?.insert("format", encode(&FORMAT).as_slice())?;
+                let mut meta = transaction.open_table(META)?;
+                meta.insert("format", encode(&FORMAT).as_slice())?;
+                meta.insert("cluster", encode(&cluster).as_slice())?;
                 Ok(())
             }),
             Err(error) => Err(self.database_error("read format", error)),
@@ -198,15 +200,34 @@ impl Store {
             ReadError::Database(error) => self.database_error("read", error),
             ReadError::Content(what) => self.damaged(what),
         })?;
-        restore(stored, capacity).map_err(|error| match error {
+        let stored_plan = stored.plan.clone();
+        let Some(cluster) = stored.cluster else { return Err(self.damaged("meta cluster is missing".to_owned())) };
+        let state = restore(stored, Setting { capacity, cluster }).map_err(|error| match error {
             RestoreError::Damaged(what) => self.damaged(what),
             RestoreError::Refused(source) => StoreError::Refused { path: self.path.clone(), source },
-        })
+        })?;
+        // A plan's number is never given twice, so the number must be durable before the plan is used.
+        if stored_plan.as_ref() != Some(state.image.plan()) {
+            self.write("store plan", |transaction| {
+                let mut table = transaction.open_table(PLAN)?;
+                for (part, value) in plan::difference(stored_plan.as_ref(), state.image.plan()) {
+                    match value {
+                        Some(value) => table.insert(part.as_str(), encode(&value).as_slice())?,
+                        None => table.remove(part.as_str())?,
+                    };
+                }
+                Ok(())
+            })?;
+        }
+        Ok(state)
     }
 
     fn read(&self) -> Result<Stored, ReadError> {
         let read = self.database.begin_read()?;
         let mut stored = Stored::default();
+        if let Some(cluster) = read.open_table(META)?.get("cluster")? {
+            stored.cluster = Some(content("meta", "cluster", cluster.value())?);
+        }
         if let Some(head) = read.open_table(META)?.get("state")? {
             let Head { revision, cursors } = content("meta", "state", head.value())?;
             stored.revision = revision;
@@ -217,18 +238,13 @@ impl Store {
             let path: ResourcePath = name("resources", key.value())?;
             stored.entries.insert(path, content("resources", key.value(), value.value())?);
         }
-        for item in read.open_table(VIEWS)?.iter()? {
+        let mut parts = BTreeMap::new();
+        for item in read.open_table(PLAN)?.iter()? {
             let (key, value) = item?;
-            stored.views.insert(name("views", key.value())?, content("views", key.value(), value.value())?);
+            parts.insert(key.value().to_owned(), content("plan", key.value(), value.value())?);
         }
-        for item in read.open_table(LAST_VIEWS)?.iter()? {
-            let (key, value) = item?;
-            let (key, value) = (key.value(), value.value());
-            match (TenantId::new(key), ViewId::new(value)) {
-                (Some(tenant), Some(view)) => stored.last_views.insert(tenant, view),
-                _ => return Err(ReadError::Content(format!("last_views {key}: {value} is no view number"))),
-            };
-        }
+        stored.plan =
+            plan::assemble(parts).map_err(|error| ReadError::Content(format!("plan: {error}")))?.map(Arc::new);
         for item in read.open_table(REQUESTS)?.iter()? {
             let (key, value) = item?;
             let memo: RequestMemo = content("requests", &key.value().to_string(), value.value())?;
@@ -264,11 +280,11 @@ impl Store {
 /// What was read, not yet a state.
 #[derive(Default)]
 pub(crate) struct Stored {
+    pub(crate) cluster: Option<Cluster>,
     pub(crate) revision: u64,
     pub(crate) cursors: Cursors,
     pub(crate) entries: BTreeMap<ResourcePath, Entry>,
-    pub(crate) views: BTreeMap<chain_graph::model::ObjectKey, ActiveView>,
-    pub(crate) last_views: BTreeMap<TenantId, ViewId>,
+    pub(crate) plan: Option<Arc<Plan>>,
     pub(crate) requests: VecDeque<Arc<RequestMemo>>,
 }
 
@@ -304,4 +320,9 @@ fn content<T: DeserializeOwned>(table: &str, key: &str, bytes: &[u8]) -> Result<
 
 fn name<T: std::str::FromStr<Err: std::fmt::Display>>(table: &str, key: &str) -> Result<T, ReadError> {
     key.parse().map_err(|error| ReadError::Content(format!("{table} {key}: {error}")))
+}
+
+/// Two words that nobody can guess.
+fn random_seed() -> [u64; 2] {
+    [(); 2].map(|()| RandomState::new().build_hasher().finish())
 }

@@ -119,7 +119,8 @@ impl<'a> Changed<'a> {
         let functions: BTreeSet<*const NetworkFunction> =
             self.functions.iter().filter_map(|change| Some(Arc::as_ptr(change.before?))).collect();
         if !functions.is_empty() {
-            let names_one = |resolved: &Resolved| resolved.functions.iter().any(|f| functions.contains(&Arc::as_ptr(f)));
+            let names_one =
+                |resolved: &Resolved| resolved.functions.iter().any(|f| functions.contains(&Arc::as_ptr(f)));
             stale.extend(known.iter().filter(|(_, resolved)| names_one(resolved)).map(|(key, _)| key.clone()));
         }
         stale.into_iter().collect()

@@ -32,8 +32,7 @@ fn listing_of_a_view() {
     desired.put_function(lb);
     let web = graph_mut(&mut desired, "acme/web");
     web.nodes = ["nat v1", "lb v1", "fw v1", "dpi v1"].map(node).into();
-    let mut ports_only = EdgeMatch::default();
-    ports_only.server_ports = vec![PortRange { first: 8000, last: 8999 }];
+    let ports_only = EdgeMatch { server_ports: vec![PortRange { first: 8000, last: 8999 }], ..EdgeMatch::default() };
     let mut by_attachment = servers(&["172.16.0.0/12", "10.0.0.0/8"]);
     by_attachment.client_attachments = vec![name("left")];
     let mut sixes = servers(&["2001:db8::/32"]);

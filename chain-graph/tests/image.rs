@@ -34,7 +34,8 @@ fn change(how: impl FnOnce(&mut Desired)) -> (Image, Image) {
     let earlier = checked(&desired);
     let before = Image::build(None, &earlier, CLUSTER).unwrap();
     how(&mut desired);
-    let checked = check_after(Some(&earlier), &Arc::new(desired.clone())).unwrap_or_else(|violations| panic!("{violations:#?}"));
+    let checked =
+        check_after(Some(&earlier), &Arc::new(desired.clone())).unwrap_or_else(|violations| panic!("{violations:#?}"));
     let after = Image::build(Some(&before), &checked, CLUSTER).unwrap();
     // Whatever is shared, the image is the one that is built from nothing, but for the numbers of views and plan.
     let fresh = first(&desired);

@@ -1,9 +1,9 @@
 //! Rules between resources: unique numbers and ports, sharing, outside blocks.
 
-use super::{Changed, of_tenant};
 use super::place::{InstancePlace, Place};
 use super::resource::ports;
 use super::violation::{Report, ViolationKind as Kind};
+use super::{Changed, of_tenant};
 use crate::cidr::Cidr;
 use crate::image::taken_prefixes;
 use crate::model::{Desired, Instance, NetworkFunction, ObjectKey, ResourceName, Tenancy, TupleEffect, VlanId};
@@ -64,9 +64,7 @@ fn interfaces(function: &NetworkFunction) -> Vec<String> {
 }
 
 /// Every instance that is declared.
-fn instances(
-    desired: &Desired,
-) -> impl Iterator<Item = (&Arc<NetworkFunction>, InstancePlace<'_>, &Instance)> + Clone {
+fn instances(desired: &Desired) -> impl Iterator<Item = (&Arc<NetworkFunction>, InstancePlace<'_>, &Instance)> + Clone {
     desired.functions.iter().flat_map(|(function_name, function)| {
         function.replica_sets.iter().flat_map(move |(set_name, set)| {
             set.instances.iter().map(move |(name, instance)| {

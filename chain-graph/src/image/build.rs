@@ -26,7 +26,12 @@ pub(super) struct Builder<'a> {
 
 impl<'a> Builder<'a> {
     /// `plan` is that of `before`, or all that is left of the image before.
-    pub(super) fn new(before: Option<&'a Image>, plan: Option<&'a Plan>, checked: &'a Checked, cluster: Cluster) -> Self {
+    pub(super) fn new(
+        before: Option<&'a Image>,
+        plan: Option<&'a Plan>,
+        checked: &'a Checked,
+        cluster: Cluster,
+    ) -> Self {
         let mut content = plan.map(|plan| plan.content().clone()).unwrap_or_default();
         if before.is_none() {
             // Every part is going to be entered.
@@ -99,9 +104,10 @@ impl<'a> Builder<'a> {
 
     /// Takes out tenants that are gone or have another number now.
     fn remove_tenants(&mut self, tenants: &[Change<'_, ResourceName, Tenant>]) {
-        for old in tenants.iter().filter_map(|change| {
-            change.before.filter(|before| change.after.is_none_or(|after| after.id != before.id))
-        }) {
+        for old in tenants
+            .iter()
+            .filter_map(|change| change.before.filter(|before| change.after.is_none_or(|after| after.id != before.id)))
+        {
             self.remove_graphs(old.id);
             Arc::make_mut(&mut self.tenants).remove(&old.id);
             if self.content.outside.contains_key(&old.id) {
@@ -121,7 +127,8 @@ impl<'a> Builder<'a> {
 
     /// Builds a tenant's image and enters its graphs and outside blocks in the plan.
     fn put_tenant(&mut self, tenant: &Arc<Tenant>) -> Result<(), BuildError> {
-        let attachments: Vec<_> = of_tenant(&self.checked.desired().attachments, &tenant.name).map(|(_, a)| a).collect();
+        let attachments: Vec<_> =
+            of_tenant(&self.checked.desired().attachments, &tenant.name).map(|(_, a)| a).collect();
         let graphs: Vec<_> = of_tenant(self.checked.graphs(), &tenant.name).map(|(_, graph)| graph).collect();
         let known = self.tenants.get(&tenant.id).cloned();
         let last_view = self.last_views.get(&tenant.id).copied();

@@ -1,0 +1,88 @@
+//! Building with cargo and learning which executables came of it.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Instant;
+
+use anyhow::{Context as _, bail};
+use serde_json::Value;
+
+use crate::run::{cargo, seconds, shown};
+
+/// An executable that cargo built.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Executable {
+    /// Folder of its package: cargo starts tests there.
+    pub(crate) folder: PathBuf,
+    /// Name of its package.
+    pub(crate) package: String,
+    /// Name of its target: the library, the program or the test.
+    pub(crate) target: String,
+    /// Where it is.
+    pub(crate) path: PathBuf,
+}
+
+/// Builds, with cargo's progress shown.
+pub(crate) fn build(title: &str, arguments: &[&str]) -> anyhow::Result<Vec<Executable>> {
+    let mut cargo = cargo(arguments);
+    println!("==> {title}: {}", shown(&cargo));
+    let started = Instant::now();
+    cargo.arg("--message-format=json-render-diagnostics").stdout(Stdio::piped());
+    let mut child = cargo.spawn().with_context(|| format!("cannot run {}", shown(&cargo)))?;
+    let stdout = child.stdout.take().context("standard output of cargo")?;
+    let mut built = Vec::new();
+    for line in BufReader::new(stdout).lines() {
+        built.extend(executable(&line.context("cannot read what cargo built")?));
+    }
+    let status = child.wait().context("cannot wait for cargo")?;
+    if !status.success() {
+        bail!("{title} failed: {} ended with {status}", shown(&cargo));
+    }
+    println!("    {title}: {}", seconds(started.elapsed()));
+    Ok(built)
+}
+
+/// The executable of one of cargo's messages, if it is about one
+/// (<https://doc.rust-lang.org/cargo/reference/external-tools.html#artifact-messages>).
+fn executable(message: &str) -> Option<Executable> {
+    let message = serde_json::from_str::<Value>(message).ok()?;
+    let path = message["executable"].as_str()?;
+    let folder = Path::new(message["manifest_path"].as_str()?).parent()?;
+    let id = message["package_id"].as_str()?;
+    // path+file:///folder/name#version, or path+file:///folder/other#name@version.
+    let (place, version) = id.rsplit_once('#')?;
+    let package = match version.split_once('@') {
+        Some((name, _)) => name,
+        None => place.rsplit_once('/')?.1,
+    };
+    Some(Executable {
+        folder: folder.into(),
+        package: package.into(),
+        target: message["target"]["name"].as_str()?.into(),
+        path: path.into(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(id: &str, executable: &str) -> String {
+        format!(
+            r#"{{"reason":"compiler-artifact","package_id":"{id}","manifest_path":"/w/xdp/layout/Cargo.toml",
+            "target":{{"kind":["lib"],"name":"xdp_layout"}},"profile":{{"test":true}},"executable":{executable}}}"#
+        )
+    }
+
+    #[test]
+    fn executables_are_found_in_messages() {
+        let named = executable(&message("path+file:///w/xdp/layout#xdp-layout@0.1.0", "\"/t/x\"")).unwrap();
+        assert_eq!(named.package, "xdp-layout");
+        assert_eq!((named.target.as_str(), named.folder.as_path()), ("xdp_layout", Path::new("/w/xdp/layout")));
+        assert_eq!(named.path, Path::new("/t/x"));
+        assert_eq!(executable(&message("path+file:///w/api#0.1.0", "\"/t/x\"")).unwrap().package, "api");
+        assert_eq!(executable(&message("path+file:///w/api#0.1.0", "null")), None);
+        assert_eq!(executable("warning: not JSON"), None);
+    }
+}

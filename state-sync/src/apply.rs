@@ -106,13 +106,13 @@ impl<'a> Draft<'a> {
         match resource.clone() {
             Resource::Tenant(spec) => {
                 let id = self.tenant_number(path, &spec, number)?;
-                self.next.desired.put_tenant(Tenant { name: spec.name, id, budget: spec.budget });
+                Arc::make_mut(&mut self.next.desired).put_tenant(Tenant { name: spec.name, id, budget: spec.budget });
             }
             Resource::Attachment(spec) => {
                 let id = self.number(path, number, AttachmentId::MAX.get().into())?;
                 let id =
                     narrow(id).and_then(AttachmentId::new).ok_or_else(|| exhausted(path, AttachmentId::MAX.get()))?;
-                self.next.desired.put_attachment(Attachment {
+                Arc::make_mut(&mut self.next.desired).put_attachment(Attachment {
                     tenant: spec.tenant,
                     name: spec.name,
                     id,
@@ -125,7 +125,7 @@ impl<'a> Draft<'a> {
             Resource::Graph(spec) => {
                 let id = self.number(path, number, GraphId::MAX.get().into())?;
                 let id = narrow(id).and_then(GraphId::new).ok_or_else(|| exhausted(path, GraphId::MAX.get()))?;
-                self.next.desired.put_graph(Graph {
+                Arc::make_mut(&mut self.next.desired).put_graph(Graph {
                     tenant: spec.tenant,
                     name: spec.name,
                     id,
@@ -140,7 +140,7 @@ impl<'a> Draft<'a> {
                     Some(function) => function.replica_sets.clone(),
                     None => BTreeMap::new(),
                 };
-                self.next.desired.put_function(NetworkFunction {
+                Arc::make_mut(&mut self.next.desired).put_function(NetworkFunction {
                     name: spec.name,
                     forwarding: spec.forwarding,
                     tuple: spec.tuple,
@@ -153,7 +153,7 @@ impl<'a> Draft<'a> {
                 let id = self.number(path, number, ReplicaSetId::MAX.get().into())?;
                 let id =
                     narrow(id).and_then(ReplicaSetId::new).ok_or_else(|| exhausted(path, ReplicaSetId::MAX.get()))?;
-                if let Some(function) = self.next.desired.functions.get_mut(&spec.function) {
+                if let Some(function) = Arc::make_mut(&mut self.next.desired).functions.get_mut(&spec.function) {
                     let sets = &mut Arc::make_mut(function).replica_sets;
                     let instances = match sets.get(&spec.name) {
                         Some(set) if set.max_members != spec.max_members => {
@@ -170,9 +170,7 @@ impl<'a> Draft<'a> {
             Resource::Instance(spec) => {
                 let id = self.number(path, number, InstanceId::MAX.get().into())?;
                 let id = narrow(id).and_then(InstanceId::new).ok_or_else(|| exhausted(path, InstanceId::MAX.get()))?;
-                let set = self
-                    .next
-                    .desired
+                let set = Arc::make_mut(&mut self.next.desired)
                     .functions
                     .get_mut(&spec.function)
                     .and_then(|function| Arc::make_mut(function).replica_sets.get_mut(&spec.replica_set));
@@ -240,7 +238,7 @@ impl<'a> Draft<'a> {
             return;
         }
         for path in owned.into_iter().rev().chain([path]) {
-            remove(&mut self.next.desired, &path);
+            remove(Arc::make_mut(&mut self.next.desired), &path);
             if self.old.revisions.contains_key(&path) {
                 self.done.insert(path, Action::Deleted);
             }

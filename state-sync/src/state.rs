@@ -43,7 +43,7 @@ pub struct Setting {
 pub struct DesiredState {
     pub(crate) setting: Setting,
     pub(crate) revision: u64,
-    pub(crate) desired: Desired,
+    pub(crate) desired: Arc<Desired>,
     pub(crate) checked: Arc<Checked>,
     pub(crate) image: Arc<Image>,
     pub(crate) revisions: BTreeMap<ResourcePath, u64>,
@@ -68,7 +68,7 @@ impl DesiredState {
     /// # Errors
     /// [`Rejected`] if the model refuses even that.
     pub fn empty(setting: Setting) -> Result<Self, Rejected> {
-        let desired = Desired::default();
+        let desired = Arc::new(Desired::default());
         let checked = check(None, &desired, setting.capacity)?;
         Ok(Self {
             image: Arc::new(Image::build(None, &checked, setting.cluster).map_err(Refusal::Build)?),
@@ -127,7 +127,7 @@ impl DesiredState {
     }
 
     /// What is declared, unchecked.
-    pub const fn desired(&self) -> &Desired {
+    pub fn desired(&self) -> &Desired {
         &self.desired
     }
 
@@ -165,7 +165,11 @@ impl DesiredState {
 }
 
 /// Checks the whole model; what is unchanged since `earlier` is not looked at again.
-pub(crate) fn check(earlier: Option<&Checked>, desired: &Desired, capacity: u64) -> Result<Arc<Checked>, Rejected> {
+pub(crate) fn check(
+    earlier: Option<&Checked>,
+    desired: &Arc<Desired>,
+    capacity: u64,
+) -> Result<Arc<Checked>, Rejected> {
     let over = check_capacity(desired, capacity).err();
     match (check_after(earlier, desired), over) {
         (Ok(checked), None) => Ok(Arc::new(checked)),

@@ -1,0 +1,70 @@
+//! `switchyard dev`: control plane and front end in one process.
+
+use crate::args::{DevArgs, LogFormat};
+use crate::dataplane;
+use crate::fail::{Failure, USAGE};
+use api::metrics::Metrics;
+use state_sync::{ControlOptions, ControlPlane, Store};
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// Name of the state file in its directory.
+const STATE_FILE: &str = "state.redb";
+
+/// Runs until SIGINT or SIGTERM. The data path goes on after that.
+pub(crate) async fn run(args: DevArgs) -> Result<(), Failure> {
+    start_log(&args)?;
+    let path = args.state_dir.join(STATE_FILE);
+    let (store, state) =
+        Store::open(&path, args.flow_capacity.into(), None).map_err(|error| Failure::new(error.to_string()))?;
+    let listener = api::Listener::bind(&args.listen).await.map_err(|error| Failure::new(error.to_string()))?;
+    let metrics_listener = match args.metrics_listen {
+        None => None,
+        Some(address) => Some(
+            TcpListener::bind(address)
+                .await
+                .map_err(|error| Failure::new(format!("listen on {address} for metrics: {error}")))?,
+        ),
+    };
+    let dataplane = dataplane::open(&args).map_err(|error| Failure::new(error.to_string()))?;
+    let (control, writer) = ControlPlane::start(store, state, dataplane, ControlOptions::default())
+        .map_err(|error| Failure::new(format!("start the control plane: {error}")))?;
+    let metrics = Metrics::new(control.clone()).map_err(|error| Failure::new(format!("set up metrics: {error}")))?;
+    let metrics = Arc::new(metrics);
+    let metrics_task = metrics_listener
+        .map(|listener| tokio::spawn(api::metrics::serve(listener, Arc::clone(&metrics))));
+    let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+    let (Ok(mut interrupt), Ok(mut terminate)) = signals else {
+        return Err(Failure::new("signals cannot be received"));
+    };
+    tracing::info!(listen = %args.listen, state = %path.display(), "serving");
+    let shutdown = async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        tracing::info!("shutting down; the data path goes on");
+    };
+    let served = api::serve(listener, control, metrics, shutdown).await;
+    if let Some(task) = metrics_task {
+        task.abort();
+        drop(task.await);
+    }
+    if tokio::task::spawn_blocking(move || writer.join()).await.is_err() {
+        tracing::error!("the control plane did not stop cleanly");
+    }
+    served.map_err(|error| Failure::new(error.to_string()))
+}
+
+fn start_log(args: &DevArgs) -> Result<(), Failure> {
+    let filter = EnvFilter::try_new(&args.log)
+        .map_err(|error| Failure::new(format!("log filter {:?}: {error}", args.log)).code(USAGE))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let started = match args.log_format {
+        LogFormat::Text => builder.with_ansi(crate::output::is_coloured(&std::io::stderr())).try_init(),
+        LogFormat::Json => builder.json().try_init(),
+    };
+    started.map_err(|error| Failure::new(format!("start the log: {error}")))
+}

@@ -268,7 +268,7 @@ fn versions_that_no_graph_names_keep_their_outside_and_origin() {
     let acme = &after.tenants()[&ACME];
     assert_eq!(
         acme.origins().iter().map(|(set, graph)| (set.get(), graph.get())).collect::<Vec<_>>(),
-        [(3, 1), (4, 1)]
+        [(1, 1), (2, 1), (3, 1), (4, 1)]
     );
     assert_eq!(acme.outside_blocks().unwrap().blocks().len(), 3);
 }

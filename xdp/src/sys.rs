@@ -7,6 +7,8 @@ use std::ptr;
 
 /// `BPF_MAP_LOOKUP_BATCH` (kernel 5.6).
 const MAP_LOOKUP_BATCH: libc::c_long = 24;
+/// `BPF_MAP_LOOKUP_ELEM`.
+const MAP_LOOKUP_ELEM: libc::c_long = 1;
 /// `MEMBARRIER_CMD_GLOBAL`: waits until every running thread has passed a quiescent state, as `synchronize_rcu` does.
 const MEMBARRIER_GLOBAL: libc::c_int = 1;
 
@@ -124,4 +126,39 @@ pub(crate) fn scan<K: Copy + Default, V: Copy + Default>(
         position = next;
         is_first = false;
     }
+}
+
+/// Looks up one element of a hash.
+pub(crate) fn lookup<K: Copy, V: Copy + Default>(map: BorrowedFd<'_>, key: &K) -> io::Result<Option<V>> {
+    /// The kernel's `union bpf_attr` for element operations.
+    #[repr(C)]
+    struct ElementAttr {
+        map_fd: u32,
+        key: u64,
+        value: u64,
+        flags: u64,
+    }
+    let mut value = V::default();
+    let attr = ElementAttr {
+        map_fd: map.as_raw_fd() as u32,
+        key: std::ptr::from_ref(key) as u64,
+        value: std::ptr::from_mut(&mut value) as u64,
+        flags: 0,
+    };
+    // SAFETY: key and value are of the map's own types and live through the call.
+    let answer = unsafe { libc::syscall(libc::SYS_bpf, MAP_LOOKUP_ELEM, &raw const attr, size_of::<ElementAttr>()) };
+    if answer == 0 {
+        return Ok(Some(value));
+    }
+    match io::Error::last_os_error() {
+        e if e.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        e => Err(e),
+    }
+}
+
+/// Waits until a descriptor is readable, or for `timeout`.
+pub(crate) fn readable(fd: std::os::fd::RawFd, timeout: std::time::Duration) -> bool {
+    let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    // SAFETY: one valid pollfd that lives through the call.
+    unsafe { libc::poll(&raw mut poll, 1, timeout.as_millis() as libc::c_int) > 0 }
 }

@@ -268,20 +268,15 @@ fn check_isolation(
     }
 }
 
-/// A tuple-making replica set continues in one graph of a tenant.
+/// A replica set is used in one graph of a tenant, so that a frame of an instance whose flow has no record belongs to one.
 fn check_origins(desired: &Desired, report: &mut Report) {
     let mut origins: HashMap<(&ResourceName, &ResourceName, &ResourceName), &ObjectKey> = HashMap::new();
     for (key, graph) in &desired.graphs {
         for (index, node) in graph.nodes.iter().enumerate() {
-            let makes_tuples =
-                desired.functions.get(&node.function).is_some_and(|function| function.tuple != TupleEffect::Keeps);
-            if !makes_tuples {
-                continue;
-            }
             let graph_of_set = *origins.entry((&key.tenant, &node.function, &node.replica_set)).or_insert(key);
             if graph_of_set != key {
                 let message = format!(
-                    "replica set {} of {} makes tuples and is used in graph {} already",
+                    "replica set {} of {} is used in graph {} already: a frame from one of its instances must belong to one graph",
                     node.replica_set, node.function, graph_of_set.name
                 );
                 report.add(Kind::AmbiguousOrigin, format!("{}.replica_set", Place::Node(key, index)), message);

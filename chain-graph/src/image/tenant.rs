@@ -4,7 +4,7 @@ use super::BuildError;
 use crate::check::Resolved;
 use crate::cidr::{Cidr, addr_of};
 use crate::digest::Digest;
-use crate::model::{Attachment, Budget, NetworkFunction, ResourceName, Side, Tenancy, Tenant, TupleEffect, VlanId};
+use crate::model::{Attachment, Budget, NetworkFunction, ResourceName, Side, Tenancy, Tenant, VlanId};
 use crate::outside::{Claim, by_prefix};
 use crate::plan::{ActiveViews, OutsideBlocks, OutsideOwner, Plan, ViewRef};
 use crate::view::View;
@@ -146,7 +146,8 @@ impl TenantImage {
     pub fn outside_blocks(&self) -> Option<&Arc<OutsideBlocks>> {
         self.outside_blocks.as_ref()
     }
-    /// The graph in which a tuple-making replica set continues.
+    /// The graph in which frames of a replica set go on that have no record: those of a tuple it made, or of a flow that is
+    /// forwarded without one.
     pub fn origins(&self) -> &BTreeMap<ReplicaSetId, GraphId> {
         &self.origins
     }
@@ -276,10 +277,8 @@ impl TenantImage {
         for (function, graph) in functions.into_values() {
             self.owned.extend(function.addresses.iter().map(|ip| addr_of(*ip)));
             for set in function.replica_sets.values() {
-                if function.tuple != TupleEffect::Keeps {
-                    // Flows of a version that no graph names any more go on in the graph that uses the function.
-                    self.origins.insert(set.id, graph);
-                }
+                // Flows of a version that no graph names any more go on in the graph that uses the function.
+                self.origins.insert(set.id, graph);
                 for instance in set.instances.values() {
                     self.add_instance(function, instance);
                     blocks.extend(instance.outside.iter().map(|block| OutsideOwner {
@@ -291,10 +290,8 @@ impl TenantImage {
             }
         }
         for resolved in graphs {
-            for (function, set) in resolved.replica_sets() {
-                if function.tuple != TupleEffect::Keeps {
-                    self.origins.insert(set.id, resolved.graph.id);
-                }
+            for (_, set) in resolved.replica_sets() {
+                self.origins.insert(set.id, resolved.graph.id);
             }
         }
         if !blocks.is_empty() {

@@ -202,7 +202,9 @@ pub struct Edge {
 }
 
 /// Longest-prefix-match data of a route: to which attachment of a side an address belongs.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct RouteKey {
     /// [`crate::GraphId`], big endian.
@@ -218,7 +220,9 @@ pub struct RouteKey {
 pub const ROUTE_KEY_FIXED_BITS: u32 = 32;
 
 /// Longest-prefix-match data of an outside block.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct OutsideKey {
     /// [`crate::TenantId`], big endian.
@@ -254,7 +258,9 @@ pub struct OutsideOwners {
 }
 
 /// Names the graph in which a tuple-making NF continues, for (tenant, replica set).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct OriginKey {
     /// [`crate::TenantId`].
@@ -264,7 +270,9 @@ pub struct OriginKey {
 }
 
 /// Finds the node of a replica set in a view.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct NodeKey {
     /// View slot.
@@ -274,7 +282,9 @@ pub struct NodeKey {
 }
 
 /// Finds the slot of a view.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct ViewKey {
     /// [`crate::TenantId`].

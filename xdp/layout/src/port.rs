@@ -4,7 +4,9 @@ use crate::Addr;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Where a frame arrived.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct PortKey {
     /// Interface index in the front end's network namespace.
@@ -149,7 +151,9 @@ pub struct Instance {
 }
 
 /// The tag of a tenant at a shared instance.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct TagKey {
     /// [`crate::TenantId`].
@@ -159,7 +163,9 @@ pub struct TagKey {
 }
 
 /// An address for which the front end answers ARP and neighbour solicitations of a tenant.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct OwnedKey {
     /// The address.

@@ -1,0 +1,334 @@
+//! The agent of a front end: follows images, watches interfaces, expires records, answers the data path's questions.
+
+use crate::ask::{self, FrameSocket};
+use crate::clock;
+use crate::desired::Placed;
+use crate::error::{Error, Result};
+use crate::install::Installer;
+use crate::links;
+use crate::loader::Loader;
+use crate::maps::{self, Gauges, Maps};
+use crate::observe::Watcher;
+use aya::maps::{MapData, RingBuf};
+use chain_graph::Image;
+use state_sync::{DataPlane, DataPlaneError, Installed, Observer};
+use std::collections::BTreeMap;
+use std::os::fd::AsRawFd;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+use xdp_layout::AttachmentId;
+use xdp_layout::config::{Config, IdleClass, MAGIC};
+use xdp_layout::event::Event;
+use xdp_layout::flow::{FlowKey, FlowState};
+use xdp_layout::port::Target;
+
+/// MAC address that every front end answers with: hosts and routed functions keep it when a flow moves between nodes.
+/// Locally administered.
+pub const FRONT_END_MAC: [u8; 6] = [0x02, 0x53, 0x57, 0x59, 0x44, 0x01];
+
+/// How the agent runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Options {
+    /// Records the connection table holds, when it is created; 1 to 2^26.
+    pub flow_capacity: u32,
+    /// How long a record stays without a frame.
+    pub idle: IdleLimits,
+    /// Time between two scans of the connection table for idle records.
+    pub sweep_interval: Duration,
+}
+
+/// Idle limits by state of the flow. The defaults are those that operators of gateway load balancers know.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct IdleLimits {
+    /// One direction seen.
+    pub unanswered: Duration,
+    /// TCP, both directions seen.
+    pub established_tcp: Duration,
+    /// Other protocols, both directions seen.
+    pub established_other: Duration,
+    /// TCP after FINs or RST.
+    pub closing: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            flow_capacity: 1 << 20,
+            idle: IdleLimits {
+                unanswered: Duration::from_secs(30),
+                established_tcp: Duration::from_secs(350),
+                established_other: Duration::from_secs(120),
+                closing: Duration::from_secs(10),
+            },
+            sweep_interval: Duration::from_secs(2),
+        }
+    }
+}
+
+/// What install, sweep and the link watch share.
+pub(crate) struct Inner {
+    loader: Loader,
+    installer: Installer,
+    image: Option<Arc<Image>>,
+    is_first: bool,
+}
+
+impl Inner {
+    fn install(&mut self, image: &Arc<Image>) -> Result<Placed> {
+        let seed = image.plan().content().seed;
+        let config = self.installer.maps.config.get(&0, 0).unwrap_or_default();
+        if config.flow_key != seed {
+            let config = Config { flow_key: seed, ..config };
+            self.installer
+                .maps
+                .config
+                .set(0, config, 0)
+                .map_err(|source| Error::Map { map: xdp_layout::names::CONFIG, source })?;
+        }
+        let links = links::dump()?;
+        let before = self.installer.placed().clone();
+        let placed = self.installer.install(image, &links, &mut self.loader)?;
+        self.installer.clear_targets(&before, &placed);
+        if self.is_first {
+            self.installer.sweep_leftovers()?;
+            self.detach_leftovers(&placed)?;
+            self.is_first = false;
+        }
+        self.image = Some(Arc::clone(image));
+        Ok(placed)
+    }
+
+    fn detach_leftovers(&mut self, placed: &Placed) -> Result<()> {
+        for (ifindex, hook) in self.loader.attached()? {
+            if !placed.interfaces.contains_key(&ifindex) {
+                self.loader.detach(ifindex, hook)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Image in force.
+    pub(crate) fn image(&self) -> Option<&Arc<Image>> {
+        self.image.as_ref()
+    }
+
+    /// Usage of a tenant's budget.
+    pub(crate) fn usage(&self, tenant: u32) -> Result<xdp_layout::port::Usage> {
+        Ok(self.installer.maps.usage.get(&tenant)?.unwrap_or_default())
+    }
+
+    /// Generation in force; `None` for none.
+    pub(crate) fn generation(&self) -> Option<xdp_layout::Generation> {
+        xdp_layout::Generation::new(self.installer.generation())
+    }
+
+    /// The tick counter.
+    pub(crate) fn ticks(&self) -> Result<u64> {
+        clock::ticks(&self.loader)
+    }
+}
+
+/// The front end's data plane.
+pub struct Agent {
+    inner: Arc<Mutex<Inner>>,
+    watcher: Arc<Watcher>,
+    stop: Arc<AtomicBool>,
+}
+
+pub(crate) fn locked(inner: &Mutex<Inner>) -> MutexGuard<'_, Inner> {
+    // A panic while installing leaves maps that the next install mends.
+    inner.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Agent {
+    /// Loads the programs under `bpffs` and takes over what runs there already. Starts the threads that watch interfaces,
+    /// expire records and answer the data path.
+    ///
+    /// # Errors
+    /// See [`Error`]: no privileges, a kernel that is too old, another agent at the same directory.
+    pub fn open(bpffs: &Path, options: Options) -> Result<Self> {
+        let mut loader = Loader::open(bpffs, options.flow_capacity)?;
+        let mut maps = Maps::open(&mut loader)?;
+        let gauges = Gauges::open(&mut loader)?;
+        let events = maps::events(&mut loader)?;
+        let rate = clock::rate(&loader)?;
+        configure(&mut maps, options, rate)?;
+        let installer = Installer::new(maps)?;
+        let inner = Arc::new(Mutex::new(Inner { loader, installer, image: None, is_first: true }));
+        let watcher = Arc::new(Watcher::new(Arc::clone(&inner), gauges, rate));
+        let agent = Self { inner, watcher, stop: Arc::new(AtomicBool::new(false)) };
+        agent.start_threads(events, options, rate)?;
+        Ok(agent)
+    }
+
+    fn start_threads(&self, events: RingBuf<MapData>, options: Options, rate: u32) -> Result<()> {
+        let start = |name: &str, run: Box<dyn FnOnce() + Send>| {
+            thread::Builder::new().name(name.to_owned()).spawn(run).map(drop).map_err(|source| Error::Host {
+                operation: "start thread",
+                object: name.to_owned(),
+                source,
+            })
+        };
+        let (inner, stop) = (Arc::clone(&self.inner), Arc::clone(&self.stop));
+        let watch = links::Watch::new()?;
+        start("links", Box::new(move || follow_links(&watch, &inner, &stop)))?;
+        let (inner, watcher, stop) = (Arc::clone(&self.inner), Arc::clone(&self.watcher), Arc::clone(&self.stop));
+        start("sweep", Box::new(move || sweep(&inner, &watcher, &stop, options, rate)))?;
+        let (inner, stop) = (Arc::clone(&self.inner), Arc::clone(&self.stop));
+        let socket = FrameSocket::open()?;
+        start("events", Box::new(move || answer_events(events, &socket, &inner, &stop)))
+    }
+}
+
+impl Drop for Agent {
+    /// Programs, maps and links stay: the data path goes on.
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Writes the configuration. Keys survive a restart, since records are tagged with them.
+fn configure(maps: &mut Maps, options: Options, rate: u32) -> Result<()> {
+    let failed = |source| Error::Map { map: xdp_layout::names::CONFIG, source };
+    let known = maps.config.get(&0, 0).map_err(failed)?;
+    let idle = |limit: Duration| (limit.as_secs_f64() * f64::from(rate)) as u32;
+    let mut classes = [0; 4];
+    classes[IdleClass::Unanswered as usize] = idle(options.idle.unanswered);
+    classes[IdleClass::EstablishedTcp as usize] = idle(options.idle.established_tcp);
+    classes[IdleClass::EstablishedOther as usize] = idle(options.idle.established_other);
+    classes[IdleClass::Closing as usize] = idle(options.idle.closing);
+    let tag_key = if known.magic == MAGIC { known.tag_key } else { random()? };
+    let config = Config {
+        magic: MAGIC,
+        version: xdp_layout::LAYOUT_VERSION,
+        tag_key,
+        ticks_per_second: rate,
+        node: 1,
+        idle: classes,
+        mac: FRONT_END_MAC,
+        ..known
+    };
+    maps.config.set(0, config, 0).map_err(failed)
+}
+
+fn random() -> Result<u64> {
+    let mut bytes = [0; 8];
+    let read =
+        std::fs::File::open("/dev/urandom").and_then(|mut file| std::io::Read::read_exact(&mut file, &mut bytes));
+    read.map_err(|source| Error::Host { operation: "read", object: "/dev/urandom".to_owned(), source })?;
+    Ok(u64::from_ne_bytes(bytes))
+}
+
+impl DataPlane for Agent {
+    fn install(&mut self, image: &Arc<Image>) -> std::result::Result<Installed, DataPlaneError> {
+        let placed = locked(&self.inner).install(image).map_err(|e| describe("install the plan", &e))?;
+        Ok(Installed {
+            generation: image.plan().number().generation,
+            digest: image.plan().digest(),
+            pending: placed.pending.into_iter().collect(),
+        })
+    }
+
+    fn observer(&self) -> Arc<dyn Observer> {
+        Arc::clone(&self.watcher) as Arc<dyn Observer>
+    }
+}
+
+/// An error with its causes in one line.
+pub(crate) fn describe(operation: &str, error: &dyn std::error::Error) -> DataPlaneError {
+    let mut cause = error.to_string();
+    let mut source = error.source();
+    while let Some(next) = source {
+        cause += &format!(": {next}");
+        source = next.source();
+    }
+    DataPlaneError { operation: operation.to_owned(), cause }
+}
+
+/// Installs the image again whenever interfaces change, so that ports come and go with them.
+fn follow_links(watch: &links::Watch, inner: &Mutex<Inner>, stop: &AtomicBool) {
+    loop {
+        let waited = watch.wait();
+        if stop.load(Ordering::Relaxed) {
+            return;
+        }
+        if let Err(error) = waited {
+            tracing::warn!(%error, "watching network interfaces failed; ports follow at the next change of the plan");
+            return;
+        }
+        let mut inner = locked(inner);
+        if let Some(image) = inner.image.clone()
+            && let Err(error) = inner.install(&image)
+        {
+            tracing::warn!(error = %describe("follow interfaces", &error), "ports not up to date");
+        }
+    }
+}
+
+/// Proposes idle records to the data path for deletion, forever.
+fn sweep(inner: &Mutex<Inner>, watcher: &Watcher, stop: &AtomicBool, options: Options, rate: u32) {
+    let limit = |key: &FlowKey, state: u32| {
+        let idle = match FlowState::from_word(state) {
+            FlowState::Unanswered => options.idle.unanswered,
+            FlowState::Established if key.protocol() == 6 => options.idle.established_tcp,
+            FlowState::Established => options.idle.established_other,
+            FlowState::Closing | FlowState::Dead => options.idle.closing,
+        };
+        (idle.as_secs_f64() * f64::from(rate)) as u32
+    };
+    while !stop.load(Ordering::Relaxed) {
+        thread::sleep(options.sweep_interval);
+        let pass = || -> Result<u64> {
+            let now = locked(inner).ticks()? as u32;
+            let mut idle = Vec::new();
+            watcher.gauges().scan(|key, record| {
+                if now.wrapping_sub(record.last_seen) as i32 >= limit(key, record.state) as i32 {
+                    idle.push(*key);
+                }
+            })?;
+            if idle.is_empty() { Ok(0) } else { clock::expire(&locked(inner).loader, &idle, false) }
+        };
+        match pass() {
+            Ok(0) => {}
+            Ok(expired) => tracing::debug!(expired, "idle records deleted"),
+            Err(error) => tracing::warn!(error = %describe("expire records", &error), "idle records stay"),
+        }
+    }
+}
+
+/// Waits for events and sends what they ask for.
+fn answer_events(mut events: RingBuf<MapData>, socket: &FrameSocket, inner: &Mutex<Inner>, stop: &AtomicBool) {
+    while !stop.load(Ordering::Relaxed) {
+        if !crate::sys::readable(events.as_raw_fd(), Duration::from_millis(500)) {
+            continue;
+        }
+        let mut waiting: Vec<Event> = Vec::new();
+        while let Some(item) = events.next() {
+            if let Ok(event) = zerocopy::FromBytes::read_from_bytes(&item) {
+                waiting.push(event);
+            }
+        }
+        let targets: BTreeMap<AttachmentId, Target> = locked(inner).installer.placed().attachments.clone();
+        for event in &waiting {
+            let target = u16::try_from(event.element).ok().and_then(AttachmentId::new).and_then(|id| targets.get(&id));
+            let (Some(target), Some(frame)) = (target, ask::answer(event, FRONT_END_MAC)) else {
+                continue;
+            };
+            let frame = if target.vlan == 0 { frame } else { tagged(&frame, target.vlan) };
+            if let Err(error) = socket.send(target.ifindex, &frame) {
+                tracing::debug!(%error, ifindex = target.ifindex, "answer to the data path not sent");
+            }
+        }
+    }
+}
+
+fn tagged(frame: &[u8], vlan: u16) -> Vec<u8> {
+    let mut tagged = frame[..12].to_vec();
+    tagged.extend_from_slice(&[0x81, 0]);
+    tagged.extend_from_slice(&vlan.to_be_bytes());
+    tagged.extend_from_slice(&frame[12..]);
+    tagged
+}

@@ -1,0 +1,58 @@
+//! The kernel's tick counter and the expiry of records, both through the sweep program.
+
+use crate::error::{Error, Result};
+use crate::loader::Loader;
+use aya::programs::{TestRun, TestRunOptions};
+use std::time::{Duration, Instant};
+use xdp_layout::event::SweepHeader;
+use xdp_layout::flow::FlowKey;
+use zerocopy::{FromBytes, IntoBytes};
+
+/// Rates a kernel can be built with (`CONFIG_HZ`).
+const RATES: [u32; 4] = [100, 250, 300, 1000];
+/// Keys per run: a frame of test data is at most a page.
+const KEYS_PER_RUN: usize = 64;
+
+fn run(loader: &Loader, keys: &[FlowKey], force: bool) -> Result<SweepHeader> {
+    let header = SweepHeader { force: force.into(), count: keys.len() as u32, ..SweepHeader::default() };
+    let mut frame = header.as_bytes().to_vec();
+    keys.iter().for_each(|key| frame.extend_from_slice(key.as_bytes()));
+    let mut out = vec![0; frame.len()];
+    let options = TestRunOptions { data_in: Some(&frame), data_out: Some(&mut out), ..TestRunOptions::default() };
+    let program = loader.sweep()?;
+    program.test_run(options).map_err(|source| Error::Program { program: "sweep", source })?;
+    let (header, _) = SweepHeader::read_from_prefix(&out).expect("the frame begins with the header");
+    Ok(header)
+}
+
+/// Now, in ticks.
+pub(crate) fn ticks(loader: &Loader) -> Result<u64> {
+    Ok(run(loader, &[], false)?.ticks)
+}
+
+/// The tick rate in Hz, measured from tick edge to tick edge over about 50 ms.
+pub(crate) fn rate(loader: &Loader) -> Result<u32> {
+    let edge = |after: u64| -> Result<(u64, Instant)> {
+        loop {
+            let now = ticks(loader)?;
+            if now > after {
+                return Ok((now, Instant::now()));
+            }
+        }
+    };
+    let (first, began) = edge(ticks(loader)?)?;
+    std::thread::sleep(Duration::from_millis(50));
+    let (last, ended) = edge(ticks(loader)?)?;
+    let measured = (last - first) as f64 / (ended - began).as_secs_f64();
+    let off = |rate: &u32| (f64::from(*rate) - measured).abs() / f64::from(*rate);
+    Ok(RATES.into_iter().min_by(|a, b| off(a).total_cmp(&off(b))).expect("the list is not empty"))
+}
+
+/// Deletes those of `keys` that are idle, or all with `force`. The count of deleted records.
+pub(crate) fn expire(loader: &Loader, keys: &[FlowKey], force: bool) -> Result<u64> {
+    let mut deleted = 0;
+    for chunk in keys.chunks(KEYS_PER_RUN) {
+        deleted += u64::from(run(loader, chunk, force)?.deleted);
+    }
+    Ok(deleted)
+}

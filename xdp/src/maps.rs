@@ -1,0 +1,201 @@
+//! The maps, typed; arrays in this process's memory.
+
+use crate::error::{Error, Result};
+use crate::loader::{Loader, data};
+use crate::sys::Mapping;
+use aya::Pod;
+use aya::maps::lpm_trie::{Key, LpmTrie};
+use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray, PerCpuHashMap, RingBuf};
+use std::os::fd::AsFd;
+use xdp_layout::event::{TenantDropKey, Traffic};
+use xdp_layout::flow::{FlowKey, FlowRecord};
+use xdp_layout::names;
+use xdp_layout::plan::{
+    BANK_WORDS, BANKS, EDGES_MAX, Edge, NODES_MAX, Node, NodeKey, OriginKey, OutsideKey, OutsideOwners, PAGE_SLOTS,
+    PAGES_MAX, RouteKey, VIEW_SLOTS_MAX, View, ViewKey,
+};
+use xdp_layout::port::{Instance, OwnedKey, Port, PortKey, TagKey, Target, Tenant, Usage};
+
+/// Elements of the arrays by attachment and instance id.
+pub(crate) const IDS: usize = 65_536;
+
+/// A hash map with its name, for errors.
+pub(crate) struct Table<K: Pod, V: Pod> {
+    name: &'static str,
+    map: HashMap<MapData, K, V>,
+}
+
+impl<K: Pod, V: Pod> Table<K, V> {
+    fn open(loader: &mut Loader, name: &'static str) -> Result<Self> {
+        let map = HashMap::try_from(loader.take_map(name)?).map_err(|source| Error::Map { map: name, source })?;
+        Ok(Self { name, map })
+    }
+
+    pub(crate) fn get(&self, key: &K) -> Result<Option<V>> {
+        match self.map.get(key, 0) {
+            Ok(value) => Ok(Some(value)),
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(source) => Err(Error::Map { map: self.name, source }),
+        }
+    }
+
+    pub(crate) fn put(&mut self, key: &K, value: &V) -> Result<()> {
+        self.map.insert(key, value, 0).map_err(|source| Error::Map { map: self.name, source })
+    }
+
+    pub(crate) fn delete(&mut self, key: &K) -> Result<()> {
+        match self.map.remove(key) {
+            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
+            Err(MapError::SyscallError(e)) if e.io_error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(source) => Err(Error::Map { map: self.name, source }),
+        }
+    }
+
+    pub(crate) fn all(&self) -> Result<Vec<(K, V)>> {
+        self.map.iter().collect::<std::result::Result<_, _>>().map_err(|source| Error::Map { map: self.name, source })
+    }
+}
+
+/// A longest-prefix-match map with its name.
+pub(crate) struct Trie<K: Pod, V: Pod> {
+    name: &'static str,
+    fixed_bits: u32,
+    map: LpmTrie<MapData, K, V>,
+}
+
+impl<K: Pod, V: Pod> Trie<K, V> {
+    fn open(loader: &mut Loader, name: &'static str, fixed_bits: u32) -> Result<Self> {
+        let map = LpmTrie::try_from(loader.take_map(name)?).map_err(|source| Error::Map { map: name, source })?;
+        Ok(Self { name, fixed_bits, map })
+    }
+
+    /// `bits` counts those of the address.
+    pub(crate) fn put(&mut self, bits: u8, key: K, value: &V) -> Result<()> {
+        let key = Key::new(self.fixed_bits + u32::from(bits), key);
+        self.map.insert(&key, value, 0).map_err(|source| Error::Map { map: self.name, source })
+    }
+
+    pub(crate) fn delete(&mut self, bits: u8, key: K) -> Result<()> {
+        match self.map.remove(&Key::new(self.fixed_bits + u32::from(bits), key)) {
+            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
+            Err(MapError::SyscallError(e)) if e.io_error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(source) => Err(Error::Map { map: self.name, source }),
+        }
+    }
+
+    pub(crate) fn keys(&self) -> Result<Vec<(u8, K)>> {
+        let keys = self.map.keys().map(|key| key.map(|key| ((key.prefix_len() - self.fixed_bits) as u8, key.data())));
+        keys.collect::<std::result::Result<_, _>>().map_err(|source| Error::Map { map: self.name, source })
+    }
+}
+
+/// Everything the agent writes.
+pub(crate) struct Maps {
+    pub(crate) config: aya::maps::Array<MapData, xdp_layout::config::Config>,
+    pub(crate) active: Mapping,
+    pub(crate) plan: Mapping,
+    pub(crate) pages: Mapping,
+    pub(crate) views: Mapping,
+    pub(crate) nodes: Mapping,
+    pub(crate) edges: Mapping,
+    pub(crate) attachments: Mapping,
+    pub(crate) instances: Mapping,
+    pub(crate) view_slots: Table<ViewKey, u32>,
+    pub(crate) node_of: Table<NodeKey, u32>,
+    pub(crate) ports: Table<PortKey, Port>,
+    pub(crate) tags: Table<TagKey, u32>,
+    pub(crate) owned: Table<OwnedKey, u32>,
+    pub(crate) tenants: Table<u32, Tenant>,
+    pub(crate) usage: Table<u32, Usage>,
+    pub(crate) origins: Table<OriginKey, u32>,
+    pub(crate) routes: Trie<RouteKey, u32>,
+    pub(crate) outside: Trie<OutsideKey, OutsideOwners>,
+}
+
+/// Everything observers read.
+pub(crate) struct Gauges {
+    pub(crate) flows: Map,
+    pub(crate) flow_capacity: u64,
+    pub(crate) drops: PerCpuArray<MapData, u64>,
+    pub(crate) counters: PerCpuArray<MapData, u64>,
+    pub(crate) tenant_drops: PerCpuHashMap<MapData, TenantDropKey, u64>,
+    pub(crate) instance_traffic: PerCpuArray<MapData, Traffic>,
+}
+
+fn mapped<T>(loader: &mut Loader, name: &'static str, elements: usize) -> Result<Mapping> {
+    let map = loader.take_map(name)?;
+    Mapping::new(data(&map).fd().as_fd(), elements * size_of::<T>()).map_err(|source| Error::Syscall {
+        operation: "memory-map the array",
+        map: name,
+        source,
+    })
+}
+
+fn typed<T: TryFrom<Map, Error = MapError>>(loader: &mut Loader, name: &'static str) -> Result<T> {
+    T::try_from(loader.take_map(name)?).map_err(|source| Error::Map { map: name, source })
+}
+
+impl Maps {
+    pub(crate) fn open(loader: &mut Loader) -> Result<Self> {
+        Ok(Self {
+            config: typed(loader, names::CONFIG)?,
+            active: mapped::<u64>(loader, names::ACTIVE, 1)?,
+            plan: mapped::<u64>(loader, names::PLAN, (BANKS * BANK_WORDS) as usize)?,
+            pages: mapped::<u16>(loader, names::PAGES, (PAGES_MAX * PAGE_SLOTS) as usize)?,
+            views: mapped::<View>(loader, names::VIEWS, VIEW_SLOTS_MAX as usize)?,
+            nodes: mapped::<Node>(loader, names::NODES, NODES_MAX as usize)?,
+            edges: mapped::<Edge>(loader, names::EDGES, EDGES_MAX as usize)?,
+            attachments: mapped::<Target>(loader, names::ATTACHMENTS, IDS)?,
+            instances: mapped::<Instance>(loader, names::INSTANCES, IDS)?,
+            view_slots: Table::open(loader, names::VIEW_SLOTS)?,
+            node_of: Table::open(loader, names::NODE_OF)?,
+            ports: Table::open(loader, names::PORTS)?,
+            tags: Table::open(loader, names::TAGS)?,
+            owned: Table::open(loader, names::OWNED)?,
+            tenants: Table::open(loader, names::TENANTS)?,
+            usage: Table::open(loader, names::USAGE)?,
+            origins: Table::open(loader, names::ORIGINS)?,
+            routes: Trie::open(loader, names::ROUTES, xdp_layout::plan::ROUTE_KEY_FIXED_BITS)?,
+            outside: Trie::open(loader, names::OUTSIDE, xdp_layout::plan::OUTSIDE_KEY_FIXED_BITS)?,
+        })
+    }
+}
+
+impl Gauges {
+    pub(crate) fn open(loader: &mut Loader) -> Result<Self> {
+        let flows = loader.take_map(names::FLOWS)?;
+        let info = data(&flows).info().map_err(|source| Error::Map { map: names::FLOWS, source })?;
+        Ok(Self {
+            flow_capacity: u64::from(info.max_entries()),
+            flows,
+            drops: typed(loader, names::DROPS)?,
+            counters: typed(loader, names::COUNTERS)?,
+            tenant_drops: typed(loader, names::TENANT_DROPS)?,
+            instance_traffic: typed(loader, names::INSTANCE_TRAFFIC)?,
+        })
+    }
+
+    /// One record.
+    pub(crate) fn record(&self, key: &FlowKey) -> Result<Option<FlowRecord>> {
+        let Map::HashMap(map) = &self.flows else { unreachable!("FLOWS is a hash") };
+        crate::sys::lookup(map.fd().as_fd(), key).map_err(|source| Error::Syscall {
+            operation: "look up a record",
+            map: names::FLOWS,
+            source,
+        })
+    }
+
+    /// Every record.
+    pub(crate) fn scan(&self, visit: impl FnMut(&FlowKey, &FlowRecord)) -> Result<()> {
+        crate::sys::scan(data(&self.flows).fd().as_fd(), 4096, visit).map_err(|source| Error::Syscall {
+            operation: "read in batches",
+            map: names::FLOWS,
+            source,
+        })
+    }
+}
+
+/// The ring of events.
+pub(crate) fn events(loader: &mut Loader) -> Result<RingBuf<MapData>> {
+    typed(loader, names::EVENTS)
+}

@@ -20,7 +20,7 @@ Usage: cargo xtask <command>
   test     install what is missing, run all checks and tests (root; skips loudly without)
   setup    install what is missing and nothing else
   verify   formatting, lints, documentation, tidiness; changes nothing
-  fix      format and apply the lints' own corrections
+  fix      format, apply the lints' own corrections, rewrite generated documents
 
 What follows `demo` is passed on to the demonstration.";
 

@@ -21,11 +21,13 @@ pub(crate) fn style() -> anyhow::Result<()> {
     step("documentation", cargo(&["doc", "--no-deps", "--lib"]).env("RUSTDOCFLAGS", "-Dwarnings"))
 }
 
-/// Formats, and applies the corrections that the lints offer.
+/// Formats, applies the corrections that the lints offer, and rewrites generated documents.
 ///
 /// # Errors
 /// One of the tools fails.
 pub(crate) fn fix() -> anyhow::Result<()> {
     step("lints", &mut cargo(&["clippy", "--fix", "--allow-dirty", "--allow-staged", "--all-targets"]))?;
-    step("format", &mut cargo(&["fmt", "--all"]))
+    step("format", &mut cargo(&["fmt", "--all"]))?;
+    let mut documents = cargo(&["test", "--quiet", "--package", "tests", "--test", "tidy", "generated_documents"]);
+    step("generated documents", documents.env("UPDATE_DOCUMENTS", "1"))
 }

@@ -15,7 +15,7 @@ fn allowed(package: &str) -> Option<&'static [&'static str]> {
     Some(match package {
         "maglev" | "xdp-layout" | "xtask" => &[],
         "xdp-forward" => &["maglev", "xdp-layout"],
-        "xdp-programs" => &["maglev", "xdp-forward", "xdp-layout"],
+        "xdp-fixtures" | "xdp-programs" => &["maglev", "xdp-forward", "xdp-layout"],
         "chain-graph" => &["maglev", "xdp-forward", "xdp-layout"],
         "state-sync" => &["chain-graph", "maglev", "xdp-forward", "xdp-layout"],
         "xdp" => &["chain-graph", "maglev", "state-sync", "xdp-forward", "xdp-layout"],
@@ -52,7 +52,9 @@ pub(crate) fn anyhow(packages: &[Package]) -> Vec<String> {
 /// Dependencies, direct or not, that a pure crate must not have.
 pub(crate) fn impure(package: &str, dependencies: &[String]) -> Vec<String> {
     let is_impure = |name: &str| {
-        IMPURE.iter().any(|impure| name.strip_prefix(impure).is_some_and(|rest| rest.is_empty() || rest.starts_with('-')))
+        IMPURE
+            .iter()
+            .any(|impure| name.strip_prefix(impure).is_some_and(|rest| rest.is_empty() || rest.starts_with('-')))
     };
     let found = dependencies.iter().filter(|name| is_impure(name));
     found.map(|name| format!("{package} is built from {name}")).collect()
@@ -60,13 +62,7 @@ pub(crate) fn impure(package: &str, dependencies: &[String]) -> Vec<String> {
 
 fn package(name: &str, dependencies: &[&str]) -> Package {
     let dependencies = dependencies.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
-    Package {
-        name: name.into(),
-        is_library: true,
-        members: dependencies.clone(),
-        dependencies,
-        sources: Vec::new(),
-    }
+    Package { name: name.into(), is_library: true, members: dependencies.clone(), dependencies, sources: Vec::new() }
 }
 
 #[test]

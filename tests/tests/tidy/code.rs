@@ -85,9 +85,8 @@ pub(crate) fn long_functions(file: &File) -> Vec<String> {
         let length = if has_no_block { 1 } else { lines[start..].iter().position(ends)? + 1 };
         let signature_ends = lines[start..].iter().position(|line| line.ends_with(';') || line.ends_with('{'))?;
         let is_declaration = lines[start + signature_ends].ends_with(';');
-        (length > FUNCTION_LINES && !is_declaration).then(|| {
-            format!("{}:{}: a function of {length} lines, more than {FUNCTION_LINES}", file.path, start + 1)
-        })
+        (length > FUNCTION_LINES && !is_declaration)
+            .then(|| format!("{}:{}: a function of {length} lines, more than {FUNCTION_LINES}", file.path, start + 1))
     });
     long.collect()
 }
@@ -121,7 +120,8 @@ pub(crate) fn machine_paths(file: &File) -> Vec<String> {
     let folders = MACHINE_FOLDERS.map(|folder| format!("/{folder}/"));
     let is_path = |line: &str| {
         folders.iter().any(|folder| {
-            line.match_indices(folder.as_str()).any(|(at, _)| !line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '.'))
+            line.match_indices(folder.as_str())
+                .any(|(at, _)| !line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '.'))
         })
     };
     lines_with(file, is_path, "a path of somebody's machine")
@@ -144,7 +144,10 @@ fn lines_with(file: &File, is_wrong: impl Fn(&str) -> bool, what: &str) -> Vec<S
 #[test]
 fn orphans_are_found() {
     let sources = [
-        File::new("a/src/lib.rs", "mod one;\npub(crate) mod two;\n#[path = \"other/x.rs\"]\nmod three;\nmod inline {}\n"),
+        File::new(
+            "a/src/lib.rs",
+            "mod one;\npub(crate) mod two;\n#[path = \"other/x.rs\"]\nmod three;\nmod inline {}\n",
+        ),
         File::new("a/src/one.rs", "mod deep;\n// mod orphan;\n"),
         File::new("a/src/one/deep.rs", ""),
         File::new("a/src/two/mod.rs", "mod deeper;"),
@@ -164,10 +167,12 @@ fn orphans_are_found() {
 #[test]
 fn lengths_are_measured() {
     let body = "        let x = 1;\n".repeat(FUNCTION_LINES - 1);
-    let short = format!("impl A {{\n    fn short(&self) {{\n{}    }}\n}}\n", "        call();\n".repeat(FUNCTION_LINES - 2));
+    let short =
+        format!("impl A {{\n    fn short(&self) {{\n{}    }}\n}}\n", "        call();\n".repeat(FUNCTION_LINES - 2));
     let long = format!("impl A {{\n    pub(crate) const unsafe fn long(&self) {{\n{body}    }}\n}}\n");
     let spread = format!("fn spread(\n    a: u8,\n) {{\n{}}}\n", "    call();\n".repeat(FUNCTION_LINES));
-    let declared = format!("trait T {{\n    fn a(&self);\n    fn b(\n        &self,\n    ) -> u8;\n{}}}\n", "\n".repeat(200));
+    let declared =
+        format!("trait T {{\n    fn a(&self);\n    fn b(\n        &self,\n    ) -> u8;\n{}}}\n", "\n".repeat(200));
     let found = |text: &str| long_functions(&File::new("x.rs", text));
     assert_eq!(found(&short), [""; 0]);
     assert_eq!(found(&long), ["x.rs:2: a function of 101 lines, more than 100"]);

@@ -20,7 +20,8 @@ pub(crate) fn readme(readme: &str, xtask: &str) -> Vec<String> {
     }
     for command in commands {
         let command = command.split('#').next().unwrap_or_default().trim();
-        let is_known = command.strip_prefix("cargo xtask ").is_some_and(|name| xtask.contains(&format!("\"{name}\" =>")));
+        let is_known =
+            command.strip_prefix("cargo xtask ").is_some_and(|name| xtask.contains(&format!("\"{name}\" =>")));
         if !is_known {
             violations.push(format!("README.md: `{command}` is no command of xtask"));
         }
@@ -30,7 +31,8 @@ pub(crate) fn readme(readme: &str, xtask: &str) -> Vec<String> {
 
 /// What CI runs, a person can run.
 pub(crate) fn ci(script: &str) -> Vec<String> {
-    let commands = script.lines().filter(|line| !line.starts_with('#') && !line.starts_with("set ")).collect::<Vec<_>>();
+    let commands =
+        script.lines().filter(|line| !line.starts_with('#') && !line.starts_with("set ")).collect::<Vec<_>>();
     if commands == ["cd \"$(dirname \"$0\")/..\"", "exec cargo xtask test"] {
         return Vec::new();
     }

@@ -78,7 +78,11 @@ impl Package {
             name: name(package),
             is_library: targets.iter().any(is_library),
             dependencies: dependencies.iter().filter(|one| one["kind"].is_null()).map(name).collect(),
-            members: dependencies.iter().filter(|one| !one["path"].is_null() && one["kind"] != "dev").map(name).collect(),
+            members: dependencies
+                .iter()
+                .filter(|one| !one["path"].is_null() && one["kind"] != "dev")
+                .map(name)
+                .collect(),
             sources: targets.iter().map(|target| relative(Path::new(target["src_path"].as_str().unwrap()))).collect(),
         }
     }

@@ -64,15 +64,8 @@ pub enum Error {
 
 impl Error {
     /// For `map_err`: wraps an I/O error with its operation and object.
-    pub(crate) fn io(
-        operation: &'static str,
-        object: impl Into<String>,
-    ) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn io(operation: &'static str, object: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let object = object.into();
-        move |source| Self::Io {
-            operation,
-            object,
-            source,
-        }
+        move |source| Self::Io { operation, object, source }
     }
 }

@@ -97,28 +97,12 @@ impl Host {
     /// # Errors
     /// If the name is taken, or an address, route or the MTU is not valid.
     pub fn new(node: &Node, config: HostConfig) -> Result<Self> {
-        let HostConfig {
-            name,
-            mac,
-            addresses,
-            routes,
-            mtu,
-            offloads,
-        } = config;
+        let HostConfig { name, mac, addresses, routes, mtu, offloads } = config;
         let namespace = node.add_namespace(&name)?;
-        let eth0 = LinkEnd {
-            namespace,
-            interface: Self::INTERFACE.to_owned(),
-            mac,
-            offloads,
-        };
+        let eth0 = LinkEnd { namespace, interface: Self::INTERFACE.to_owned(), mac, offloads };
         let node = node.attach(&eth0, &name, mtu)?;
         link::configure(&eth0.namespace, &[(Self::INTERFACE, &addresses)], &routes)?;
-        Ok(Self {
-            eth0,
-            node,
-            addresses,
-        })
+        Ok(Self { eth0, node, addresses })
     }
 
     /// Its namespace.
@@ -147,8 +131,6 @@ impl Host {
 
     fn first_address(&self, family: fn(&IpAddr) -> bool) -> IpAddr {
         let mut addresses = self.addresses.iter().map(IpNet::addr);
-        addresses
-            .find(family)
-            .expect("the host was given no address of this family")
+        addresses.find(family).expect("the host was given no address of this family")
     }
 }

@@ -15,9 +15,10 @@
 //! testbed. Whether packets went where they should is judged by [`Recorder`]s inside the
 //! instances' namespaces and by the end points, never by the front end's own counters.
 //!
-//! This crate depends on no other crate of the workspace.
+//! This crate's library depends on no other crate of the workspace: [`FrontEnd`] runs the built program as a user would.
 
 mod error;
+mod front_end;
 mod host;
 mod link;
 pub mod measure;
@@ -31,6 +32,7 @@ mod testbed;
 pub mod traffic;
 
 pub use error::{Error, Result};
+pub use front_end::{Documents, FrontEnd, Ran, binary};
 pub use host::{Host, HostConfig};
 pub use link::{LinkEnd, MacAddr, Offloads, ParseMacError, Route, bridge, veth};
 pub use namespace::Namespace;

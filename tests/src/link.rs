@@ -41,15 +41,9 @@ impl FromStr for MacAddr {
     type Err = ParseMacError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let bytes = text
-            .split(':')
-            .map(|byte| u8::from_str_radix(byte, 16).ok());
-        let bytes = bytes
-            .collect::<Option<Vec<u8>>>()
-            .and_then(|bytes| bytes.try_into().ok());
-        bytes
-            .map(Self)
-            .ok_or_else(|| ParseMacError(text.to_owned()))
+        let bytes = text.split(':').map(|byte| u8::from_str_radix(byte, 16).ok());
+        let bytes = bytes.collect::<Option<Vec<u8>>>().and_then(|bytes| bytes.try_into().ok());
+        bytes.map(Self).ok_or_else(|| ParseMacError(text.to_owned()))
     }
 }
 
@@ -74,10 +68,7 @@ impl LinkEnd {
     pub fn index(&self) -> Result<u32> {
         self.namespace
             .run(|| sys::interface_index(&self.interface))?
-            .map_err(Error::io(
-                "find interface",
-                format!("{} in {}", self.interface, self.namespace.name()),
-            ))
+            .map_err(Error::io("find interface", format!("{} in {}", self.interface, self.namespace.name())))
     }
 
     /// Takes the interface down or brings it up.
@@ -86,8 +77,7 @@ impl LinkEnd {
     /// If there is no such interface any more.
     pub fn set_up(&self, up: bool) -> Result<()> {
         let state = if up { "up" } else { "down" };
-        self.namespace
-            .ip(&[format!("link set {} {state}", self.interface)])
+        self.namespace.ip(&[format!("link set {} {state}", self.interface)])
     }
 }
 
@@ -104,20 +94,11 @@ pub struct Offloads {
 
 impl Offloads {
     /// The kernel's defaults for veth: used for the node's ends of hosts and instances.
-    pub const KERNEL: Self = Self {
-        gro: false,
-        transmit: true,
-    };
+    pub const KERNEL: Self = Self { gro: false, transmit: true };
     /// A pod's end: NAPI on, so that frames may be redirected to it by XDP.
-    pub const POD: Self = Self {
-        gro: true,
-        transmit: true,
-    };
+    pub const POD: Self = Self { gro: true, transmit: true };
     /// A wire between two machines.
-    pub const WIRE: Self = Self {
-        gro: true,
-        transmit: false,
-    };
+    pub const WIRE: Self = Self { gro: true, transmit: false };
 }
 
 /// Makes a veth pair and brings both ends up.
@@ -160,14 +141,8 @@ pub fn veth(a: &LinkEnd, b: &LinkEnd, mtu: u16) -> Result<()> {
 /// # Errors
 /// If the name is taken or an interface is missing.
 pub fn bridge(namespace: &Namespace, name: &str, interfaces: &[&str]) -> Result<()> {
-    let mut lines = vec![format!(
-        "link add name {name} type bridge stp_state 0 forward_delay 0 mcast_snooping 0"
-    )];
-    lines.extend(
-        interfaces
-            .iter()
-            .map(|port| format!("link set {port} master {name}")),
-    );
+    let mut lines = vec![format!("link add name {name} type bridge stp_state 0 forward_delay 0 mcast_snooping 0")];
+    lines.extend(interfaces.iter().map(|port| format!("link set {port} master {name}")));
     lines.push(format!("link set {name} up"));
     namespace.ip(&lines)
 }
@@ -175,11 +150,7 @@ pub fn bridge(namespace: &Namespace, name: &str, interfaces: &[&str]) -> Result<
 /// Sets whether br_netfilter shows bridged IP packets to the `ip`, `ip6` and `inet` families in
 /// this namespace; the default differs by kernel. Off needs no br_netfilter.
 pub(crate) fn show_bridged_packets(namespace: &Namespace, shown: bool) -> Result<()> {
-    if !shown
-        && namespace
-            .sysctl("net/bridge/bridge-nf-call-iptables")
-            .is_err()
-    {
+    if !shown && namespace.sysctl("net/bridge/bridge-nf-call-iptables").is_err() {
         return Ok(());
     }
     let value = if shown { "1" } else { "0" };
@@ -206,21 +177,13 @@ impl Route {
     /// A route over a next hop.
     #[must_use]
     pub fn via(to: IpNet, via: IpAddr, interface: &str) -> Self {
-        Self {
-            to,
-            via: Some(via),
-            interface: interface.to_owned(),
-        }
+        Self { to, via: Some(via), interface: interface.to_owned() }
     }
 
     /// Destinations reached directly on the link.
     #[must_use]
     pub fn on_link(to: IpNet, interface: &str) -> Self {
-        Self {
-            to,
-            via: None,
-            interface: interface.to_owned(),
-        }
+        Self { to, via: None, interface: interface.to_owned() }
     }
 
     fn command(&self) -> String {
@@ -234,23 +197,13 @@ impl Route {
 }
 
 /// Gives interfaces of `namespace` their addresses, then adds the routes.
-pub(crate) fn configure(
-    namespace: &Namespace,
-    addresses: &[(&str, &[IpNet])],
-    routes: &[Route],
-) -> Result<()> {
+pub(crate) fn configure(namespace: &Namespace, addresses: &[(&str, &[IpNet])], routes: &[Route]) -> Result<()> {
     let addresses = addresses.iter().flat_map(|(interface, addresses)| {
         addresses.iter().map(move |address| match address {
             IpNet::V4(_) => format!("addr add {address} dev {interface}"),
             IpNet::V6(_) => format!("addr add {address} dev {interface} nodad"),
         })
     });
-    let lines = addresses
-        .chain(routes.iter().map(Route::command))
-        .collect::<Vec<_>>();
-    if lines.is_empty() {
-        Ok(())
-    } else {
-        namespace.ip(&lines)
-    }
+    let lines = addresses.chain(routes.iter().map(Route::command)).collect::<Vec<_>>();
+    if lines.is_empty() { Ok(()) } else { namespace.ip(&lines) }
 }

@@ -32,9 +32,7 @@ impl Softnet {
         let path = "/proc/net/softnet_stat";
         let text = read(path)?;
         text.lines().try_fold(Self::default(), |sum, line| {
-            let mut columns = line
-                .split_whitespace()
-                .map(|text| u64::from_str_radix(text, 16));
+            let mut columns = line.split_whitespace().map(|text| u64::from_str_radix(text, 16));
             match (columns.next(), columns.next(), columns.next()) {
                 (Some(Ok(processed)), Some(Ok(dropped)), Some(Ok(squeezed))) => Ok(Self {
                     processed: sum.processed + processed,
@@ -100,9 +98,7 @@ pub fn interface_counters(namespace: &Namespace) -> Result<BTreeMap<String, Inte
         };
         Some((name.trim().to_owned(), counters))
     });
-    lines
-        .collect::<Option<_>>()
-        .ok_or_else(|| unreadable("/proc/thread-self/net/dev", &text))
+    lines.collect::<Option<_>>().ok_or_else(|| unreadable("/proc/thread-self/net/dev", &text))
 }
 
 /// CPU time of the whole machine since boot.
@@ -127,10 +123,7 @@ impl CpuTime {
     /// The time since `earlier`.
     #[must_use]
     pub fn since(self, earlier: Self) -> Self {
-        Self {
-            busy: self.busy.saturating_sub(earlier.busy),
-            softirq: self.softirq.saturating_sub(earlier.softirq),
-        }
+        Self { busy: self.busy.saturating_sub(earlier.busy), softirq: self.softirq.saturating_sub(earlier.softirq) }
     }
 
     /// `proc(5)`: user nice system idle iowait irq softirq steal, in ticks of 10 ms (USER_HZ is
@@ -143,10 +136,7 @@ impl CpuTime {
             return None;
         };
         let time = |ticks| Duration::from_millis(ticks * 10);
-        Some(Self {
-            busy: time(user + nice + system + irq + softirq),
-            softirq: time(softirq),
-        })
+        Some(Self { busy: time(user + nice + system + irq + softirq), softirq: time(softirq) })
     }
 }
 
@@ -179,33 +169,21 @@ impl BacklogGuard {
             // Alone: nobody has raised it, or whoever did crashed before restoring it; then the
             // file still holds the value from before.
             if file.try_lock().is_ok() {
-                if stored(&mut file)
-                    .map_err(Error::io("read", &object))?
-                    .is_empty()
-                {
+                if stored(&mut file).map_err(Error::io("read", &object))?.is_empty() {
                     let before = read(BACKLOG)?;
-                    file.write_all(before.as_bytes())
-                        .map_err(Error::io("write", &object))?;
+                    file.write_all(before.as_bytes()).map_err(Error::io("write", &object))?;
                 }
                 file.unlock().map_err(Error::io("unlock", &object))?;
             }
             file.lock_shared().map_err(Error::io("lock", &object))?;
             // Between the two locks another guard may have come, gone and taken the value along.
-            if !stored(&mut file)
-                .map_err(Error::io("read", &object))?
-                .is_empty()
-            {
+            if !stored(&mut file).map_err(Error::io("read", &object))?.is_empty() {
                 break;
             }
             file.unlock().map_err(Error::io("unlock", &object))?;
         }
         let now = read(BACKLOG)?;
-        if now
-            .trim()
-            .parse::<u32>()
-            .map_err(|_| unreadable(BACKLOG, &now))?
-            < packets
-        {
+        if now.trim().parse::<u32>().map_err(|_| unreadable(BACKLOG, &now))? < packets {
             fs::write(BACKLOG, packets.to_string()).map_err(Error::io("write", BACKLOG))?;
         }
         Ok(Self { file })
@@ -248,9 +226,5 @@ fn read(path: impl AsRef<Path>) -> Result<String> {
 }
 
 fn unreadable(path: &str, text: &str) -> Error {
-    Error::Output {
-        program: path.into(),
-        reason: "unknown form".into(),
-        output: text.into(),
-    }
+    Error::Output { program: path.into(), reason: "unknown form".into(), output: text.into() }
 }

@@ -42,9 +42,7 @@ impl Namespace {
     pub(crate) fn create(prefix: &str, short_name: &str, directory: &Path) -> Result<Self> {
         let fits = !short_name.is_empty()
             && short_name.len() <= 11
-            && short_name
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+            && short_name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
         if !fits {
             return Err(Error::Config {
                 object: format!("name {short_name:?}"),
@@ -59,15 +57,9 @@ impl Namespace {
         let path = Path::new(NAMED).join(&name);
         let file = File::open(&path).map_err(Error::io("open", path.display().to_string()))?;
         let directory = directory.join(short_name);
-        fs::create_dir_all(&directory)
-            .map_err(Error::io("create", directory.display().to_string()))?;
+        fs::create_dir_all(&directory).map_err(Error::io("create", directory.display().to_string()))?;
         let namespace = Self {
-            inner: Arc::new(Inner {
-                name,
-                short_name: short_name.to_owned(),
-                file: Arc::new(file),
-                directory,
-            }),
+            inner: Arc::new(Inner { name, short_name: short_name.to_owned(), file: Arc::new(file), directory }),
         };
         // Addresses must be usable at once, and nobody may speak unasked.
         namespace.set_sysctls(&[
@@ -159,18 +151,10 @@ impl Namespace {
     ///
     /// # Errors
     /// As [`Namespace::output`]; the error also holds the input.
-    pub fn output_of_input<S: AsRef<OsStr>>(
-        &self,
-        program: &str,
-        arguments: &[S],
-        input: &str,
-    ) -> Result<String> {
+    pub fn output_of_input<S: AsRef<OsStr>>(&self, program: &str, arguments: &[S], input: &str) -> Result<String> {
         let mut command = self.command(program);
         command.args(arguments);
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let output = command.spawn().and_then(|mut child| {
             if let Some(mut stdin) = child.stdin.take() {
                 // A program that ends early says why on stderr: better than a broken pipe.
@@ -182,17 +166,9 @@ impl Namespace {
             child.wait_with_output()
         });
         check(program, arguments, self.name(), output).map_err(|error| match error {
-            Error::Command {
-                command,
-                namespace,
-                status,
-                output,
-            } => Error::Command {
-                command,
-                namespace,
-                status,
-                output: format!("{output}\ninput was:\n{input}"),
-            },
+            Error::Command { command, namespace, status, output } => {
+                Error::Command { command, namespace, status, output: format!("{output}\ninput was:\n{input}") }
+            }
             other => other,
         })
     }
@@ -202,8 +178,7 @@ impl Namespace {
     /// # Errors
     /// If one fails; iproute2 names its line.
     pub fn ip(&self, lines: &[String]) -> Result<()> {
-        self.output_of_input("ip", &["-batch", "-"], &lines.join("\n"))
-            .map(drop)
+        self.output_of_input("ip", &["-batch", "-"], &lines.join("\n")).map(drop)
     }
 
     /// Sets sysctls, named by their path below `/proc/sys` (slashes, since interface names may
@@ -214,10 +189,8 @@ impl Namespace {
     pub fn set_sysctls(&self, settings: &[(&str, &str)]) -> Result<()> {
         self.run(|| {
             settings.iter().try_for_each(|(path, value)| {
-                fs::write(Path::new("/proc/sys").join(path), value).map_err(Error::io(
-                    "set sysctl",
-                    format!("{path}={value} in {}", self.name()),
-                ))
+                fs::write(Path::new("/proc/sys").join(path), value)
+                    .map_err(Error::io("set sysctl", format!("{path}={value} in {}", self.name())))
             })
         })?
     }
@@ -227,8 +200,7 @@ impl Namespace {
     /// # Errors
     /// If it does not exist here.
     pub fn sysctl(&self, path: &str) -> Result<String> {
-        self.read(&format!("/proc/sys/{path}"))
-            .map(|text| text.trim().to_owned())
+        self.read(&format!("/proc/sys/{path}")).map(|text| text.trim().to_owned())
     }
 
     /// Reads a file as a thread inside the namespace sees it (`/proc/thread-self/net/...`).
@@ -236,8 +208,7 @@ impl Namespace {
     /// # Errors
     /// If it cannot be read.
     pub fn read(&self, path: &str) -> Result<String> {
-        self.run(|| fs::read_to_string(path))?
-            .map_err(Error::io("read", format!("{path} in {}", self.name())))
+        self.run(|| fs::read_to_string(path))?.map_err(Error::io("read", format!("{path} in {}", self.name())))
     }
 }
 
@@ -266,10 +237,7 @@ pub(crate) fn destroy(name: &str) {
     let own = i32::try_from(std::process::id()).unwrap_or_default();
     if let Ok(output) = Command::new("ip").args(["netns", "pids", name]).output() {
         let inside = String::from_utf8_lossy(&output.stdout);
-        for process in inside
-            .split_whitespace()
-            .filter_map(|id| id.parse::<i32>().ok())
-        {
+        for process in inside.split_whitespace().filter_map(|id| id.parse::<i32>().ok()) {
             if process > 1 && process != own {
                 // Drop cannot report; a process that refuses shows up as a leftover namespace.
                 let _ = sys::send_signal(sys::Target::Process(process), libc::SIGKILL);
@@ -287,24 +255,14 @@ fn check<S: AsRef<OsStr>>(
     output: io::Result<Output>,
 ) -> Result<String> {
     let words = arguments.iter().map(|word| word.as_ref().to_string_lossy());
-    let command = std::iter::once(program.into())
-        .chain(words)
-        .collect::<Vec<_>>()
-        .join(" ");
-    let output = output.map_err(Error::io(
-        "run",
-        format!("`{command}` in namespace {namespace}"),
-    ))?;
+    let command = std::iter::once(program.into()).chain(words).collect::<Vec<_>>().join(" ");
+    let output = output.map_err(Error::io("run", format!("`{command}` in namespace {namespace}")))?;
     let stdout = String::from_utf8_lossy(&output.stdout);
     if output.status.success() {
         return Ok(stdout.into_owned());
     }
     let stderr = String::from_utf8_lossy(&output.stderr);
-    let shown = if stderr.trim().is_empty() {
-        stdout
-    } else {
-        stderr
-    };
+    let shown = if stderr.trim().is_empty() { stdout } else { stderr };
     Err(Error::Command {
         command,
         namespace: namespace.to_owned(),

@@ -43,9 +43,7 @@ fn look() -> Vec<String> {
     let mut missing = PROGRAMS
         .iter()
         .filter(|(program, _)| !is_installed(program))
-        .map(|(program, package)| {
-            format!("The program `{program}` is missing: apt-get install {package}.")
-        })
+        .map(|(program, package)| format!("The program `{program}` is missing: apt-get install {package}."))
         .collect::<Vec<_>>();
     if !Path::new("/dev/net/tun").exists() {
         missing.push("The kernel has no TUN (/dev/net/tun is missing).".into());
@@ -61,27 +59,14 @@ fn kernel_features() -> Vec<String> {
     let bed = match Testbed::new() {
         Ok(bed) => bed,
         Err(error) => {
-            let cause = error
-                .source()
-                .map(|cause| format!(": {cause}"))
-                .unwrap_or_default();
-            return vec![format!(
-                "Network namespaces cannot be made: {error}{cause}."
-            )];
+            let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+            return vec![format!("Network namespaces cannot be made: {error}{cause}.")];
         }
     };
     let node = bed.node().namespace();
     let tries: [(&str, &str, &[&str]); 5] = [
-        (
-            "veth pairs",
-            "ip",
-            &["link", "add", "sy0", "type", "veth", "peer", "name", "sy1"],
-        ),
-        (
-            "Linux bridges",
-            "ip",
-            &["link", "add", "sy2", "type", "bridge"],
-        ),
+        ("veth pairs", "ip", &["link", "add", "sy0", "type", "veth", "peer", "name", "sy1"]),
+        ("Linux bridges", "ip", &["link", "add", "sy2", "type", "bridge"]),
         ("nftables in the bridge family", "nft", &[BRIDGE_RULE]),
         ("nftables with conntrack", "nft", &[CONNTRACK_RULE]),
         ("nftables source NAT", "nft", &[NAT_RULE]),
@@ -140,20 +125,14 @@ pub fn may_run(test: &str, missing: &[String]) -> bool {
         return true;
     }
     let line = format!("SKIPPED: {test}: {}\n", missing.join(" "));
-    assert!(
-        env::var_os(NO_SKIP_VARIABLE).is_none(),
-        "{NO_SKIP_VARIABLE} is set, but {line}"
-    );
+    assert!(env::var_os(NO_SKIP_VARIABLE).is_none(), "{NO_SKIP_VARIABLE} is set, but {line}");
     let told = io::stderr().write_all(line.as_bytes());
     let noted = env::var_os(SKIP_FILE_VARIABLE).map(|path| {
         // One write of one line: appending is atomic between processes.
         let file = OpenOptions::new().create(true).append(true).open(path);
         file.and_then(|mut file| file.write_all(line.as_bytes()))
     });
-    assert!(
-        told.is_ok() || matches!(noted, Some(Ok(()))),
-        "a skip must not go unseen: {told:?} {noted:?}"
-    );
+    assert!(told.is_ok() || matches!(noted, Some(Ok(()))), "a skip must not go unseen: {told:?} {noted:?}");
     false
 }
 

@@ -32,27 +32,15 @@ impl Process {
     pub(crate) fn start(namespace: Namespace, mut command: Command) -> Result<Self> {
         static STARTED: AtomicU32 = AtomicU32::new(0);
         let program = command.get_program().to_string_lossy().into_owned();
-        let base = Path::new(&program)
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy();
+        let base = Path::new(&program).file_name().unwrap_or_default().to_string_lossy();
         let name = format!("{base}-{}", STARTED.fetch_add(1, Ordering::Relaxed));
         let stdout = namespace.directory().join(format!("{name}.stdout"));
         let stderr = namespace.directory().join(format!("{name}.stderr"));
-        let create =
-            |path: &Path| File::create(path).map_err(Error::io("create", path.to_string_lossy()));
+        let create = |path: &Path| File::create(path).map_err(Error::io("create", path.to_string_lossy()));
         command.stdout(create(&stdout)?).stderr(create(&stderr)?);
-        let child = command.spawn().map_err(Error::io(
-            "start",
-            format!("`{program}` in namespace {}", namespace.name()),
-        ))?;
-        Ok(Self {
-            name,
-            namespace,
-            child,
-            stdout,
-            stderr,
-        })
+        let child =
+            command.spawn().map_err(Error::io("start", format!("`{program}` in namespace {}", namespace.name())))?;
+        Ok(Self { name, namespace, child, stdout, stderr })
     }
 
     /// Process id, which is its process group's id too.
@@ -92,10 +80,7 @@ impl Process {
     /// # Errors
     /// If its state cannot be read.
     pub fn is_running(&mut self) -> Result<bool> {
-        let ended = self
-            .child
-            .try_wait()
-            .map_err(Error::io("wait for", &self.name))?;
+        let ended = self.child.try_wait().map_err(Error::io("wait for", &self.name))?;
         Ok(ended.is_none())
     }
 
@@ -106,11 +91,7 @@ impl Process {
     pub fn wait(&mut self, timeout: Duration) -> Result<ExitStatus> {
         let deadline = Instant::now() + timeout;
         loop {
-            if let Some(status) = self
-                .child
-                .try_wait()
-                .map_err(Error::io("wait for", &self.name))?
-            {
+            if let Some(status) = self.child.try_wait().map_err(Error::io("wait for", &self.name))? {
                 return Ok(status);
             }
             if Instant::now() >= deadline {
@@ -126,30 +107,17 @@ impl Process {
     /// As [`Process::wait`], and [`Error::Command`] if it ends unsuccessfully.
     pub fn wait_success(&mut self, timeout: Duration) -> Result<String> {
         let status = self.wait(timeout)?;
-        if status.success() {
-            Ok(self.stdout())
-        } else {
-            Err(self.failed(status))
-        }
+        if status.success() { Ok(self.stdout()) } else { Err(self.failed(status)) }
     }
 
     /// Waits until `ready` holds, looking every few milliseconds.
     ///
     /// # Errors
     /// [`Error::Timeout`], or [`Error::Command`] as soon as the program has ended.
-    pub fn wait_until(
-        &mut self,
-        awaited: &str,
-        timeout: Duration,
-        mut ready: impl FnMut(&Self) -> bool,
-    ) -> Result<()> {
+    pub fn wait_until(&mut self, awaited: &str, timeout: Duration, mut ready: impl FnMut(&Self) -> bool) -> Result<()> {
         let deadline = Instant::now() + timeout;
         while !ready(self) {
-            if let Some(status) = self
-                .child
-                .try_wait()
-                .map_err(Error::io("wait for", &self.name))?
-            {
+            if let Some(status) = self.child.try_wait().map_err(Error::io("wait for", &self.name))? {
                 return Err(self.failed(status));
             }
             if Instant::now() >= deadline {
@@ -203,26 +171,14 @@ impl Process {
             let text = text.trim_end();
             if !text.is_empty() {
                 let start = text.ceil_char_boundary(text.len().saturating_sub(SHOWN_BYTES_MAX));
-                shown.push_str(&format!(
-                    "\n--- {} {stream}:\n{}",
-                    self.name,
-                    &text[start..]
-                ));
+                shown.push_str(&format!("\n--- {} {stream}:\n{}", self.name, &text[start..]));
             }
         }
-        if shown.is_empty() {
-            format!("{} wrote nothing", self.name)
-        } else {
-            shown
-        }
+        if shown.is_empty() { format!("{} wrote nothing", self.name) } else { shown }
     }
 
     fn late(&self, awaited: &str, timeout: Duration) -> Error {
-        Error::Timeout {
-            awaited: awaited.to_owned(),
-            timeout,
-            details: self.output_end(),
-        }
+        Error::Timeout { awaited: awaited.to_owned(), timeout, details: self.output_end() }
     }
 
     fn failed(&self, status: ExitStatus) -> Error {
@@ -238,11 +194,7 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         if thread::panicking() {
-            eprintln!(
-                "in namespace {}: {}",
-                self.namespace.name(),
-                self.output_end()
-            );
+            eprintln!("in namespace {}: {}", self.namespace.name(), self.output_end());
         }
         // Drop cannot report; the namespace's own removal kills whatever is left in it. A child
         // that was reaped already must not be signalled: its id may be another's by now.
@@ -255,22 +207,18 @@ impl Drop for Process {
 /// Whether any TCP socket listens on `port` in the namespace (`proc(5)`: state 0A).
 fn listens(namespace: &Namespace, port: u16) -> bool {
     let port = format!(":{port:04X}");
-    ["/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"]
-        .iter()
-        .any(|table| {
-            namespace.read(table).is_ok_and(|text| {
-                text.lines().skip(1).any(|line| {
-                    let mut columns = line.split_whitespace().skip(1);
-                    let local = columns.next().unwrap_or_default();
-                    let state = columns.nth(1).unwrap_or_default();
-                    local.ends_with(&port) && state == "0A"
-                })
+    ["/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"].iter().any(|table| {
+        namespace.read(table).is_ok_and(|text| {
+            text.lines().skip(1).any(|line| {
+                let mut columns = line.split_whitespace().skip(1);
+                let local = columns.next().unwrap_or_default();
+                let state = columns.nth(1).unwrap_or_default();
+                local.ends_with(&port) && state == "0A"
             })
         })
+    })
 }
 
 fn read_lossy(path: &Path) -> String {
-    fs::read(path)
-        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-        .unwrap_or_default()
+    fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
 }

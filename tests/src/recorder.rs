@@ -75,29 +75,24 @@ impl Recording {
     /// Conversations seen at all: canonical tuples of whole packets and first fragments.
     #[must_use]
     pub fn conversations(&self) -> BTreeSet<FiveTuple> {
-        let whole = self
-            .sightings
-            .keys()
-            .filter(|sighting| sighting.kind == Kind::Whole);
+        let whole = self.sightings.keys().filter(|sighting| sighting.kind == Kind::Whole);
         whole.map(|sighting| sighting.tuple.canonical()).collect()
     }
 
     /// Tuples of whole packets that passed `interface` this way.
     #[must_use]
     pub fn tuples(&self, interface: &str, way: Way) -> BTreeSet<FiveTuple> {
-        let seen = self.sightings.keys().filter(|sighting| {
-            sighting.kind == Kind::Whole && sighting.interface == interface && sighting.way == way
-        });
+        let seen = self
+            .sightings
+            .keys()
+            .filter(|sighting| sighting.kind == Kind::Whole && sighting.interface == interface && sighting.way == way);
         seen.map(|sighting| sighting.tuple).collect()
     }
 
     /// Frames of all sightings for which `wanted` holds.
     #[must_use]
     pub fn frames(&self, wanted: impl Fn(&Sighting) -> bool) -> u64 {
-        let matching = self
-            .sightings
-            .iter()
-            .filter(|(sighting, _)| wanted(sighting));
+        let matching = self.sightings.iter().filter(|(sighting, _)| wanted(sighting));
         matching.map(|(_, count)| count.frames).sum()
     }
 }
@@ -121,12 +116,7 @@ impl Recorder {
     pub fn start(namespace: &Namespace, interfaces: &[&str]) -> Result<Self> {
         let object = || format!("a packet socket on {interfaces:?} in {}", namespace.name());
         let sockets = namespace
-            .run(|| {
-                interfaces
-                    .iter()
-                    .map(|name| PacketSocket::open(name))
-                    .collect::<io::Result<Vec<_>>>()
-            })?
+            .run(|| interfaces.iter().map(|name| PacketSocket::open(name)).collect::<io::Result<Vec<_>>>())?
             .map_err(Error::io("open", object()))?;
         let (wake, woken) = UnixStream::pair().map_err(Error::io("make", "a socket pair"))?;
         let (answer, answers) = mpsc::channel();
@@ -140,12 +130,7 @@ impl Recorder {
             .name(format!("recorder-{}", namespace.short_name()))
             .spawn(move || worker.run(woken, &answer))
             .map_err(Error::io("start", "the recorder's thread"))?;
-        Ok(Self {
-            wake,
-            answers,
-            thread: Some(thread),
-            namespace: namespace.name().to_owned(),
-        })
+        Ok(Self { wake, answers, thread: Some(thread), namespace: namespace.name().to_owned() })
     }
 
     /// Everything seen so far: every frame that passed an interface before the call is in it.
@@ -153,11 +138,9 @@ impl Recorder {
     /// # Errors
     /// If the recorder has failed to read a socket.
     pub fn snapshot(&self) -> Result<Recording> {
-        let asked = (&self.wake).write_all(&[0]).and_then(|()| {
-            self.answers
-                .recv()
-                .unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()))
-        });
+        let asked = (&self.wake)
+            .write_all(&[0])
+            .and_then(|()| self.answers.recv().unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into())));
         asked.map_err(Error::io("ask the recorder in", &self.namespace))
     }
 }
@@ -221,15 +204,12 @@ impl Worker {
                 let way = if frame.sent { Way::Sent } else { Way::Received };
                 match parse(frame.bytes, frame.tag) {
                     Parsed::Ip { vlan, kind, tuple } => {
-                        let count =
-                            self.seen
-                                .entry((index, way, vlan, kind, tuple))
-                                .or_insert(Count {
-                                    frames: 0,
-                                    bytes: 0,
-                                    first_ns: frame.time_ns,
-                                    last_ns: frame.time_ns,
-                                });
+                        let count = self.seen.entry((index, way, vlan, kind, tuple)).or_insert(Count {
+                            frames: 0,
+                            bytes: 0,
+                            first_ns: frame.time_ns,
+                            last_ns: frame.time_ns,
+                        });
                         count.frames += 1;
                         count.bytes += u64::from(frame.length);
                         count.last_ns = count.last_ns.max(frame.time_ns);
@@ -247,22 +227,16 @@ impl Worker {
     }
 
     fn snapshot(&self) -> Recording {
-        let sightings = self
-            .seen
-            .iter()
-            .map(|((index, way, vlan, kind, tuple), count)| {
-                let sighting = Sighting {
-                    interface: self.interfaces[*index].clone(),
-                    way: *way,
-                    vlan: *vlan,
-                    kind: *kind,
-                    tuple: *tuple,
-                };
-                (sighting, *count)
-            });
-        Recording {
-            sightings: sightings.collect(),
-            ..self.recording.clone()
-        }
+        let sightings = self.seen.iter().map(|((index, way, vlan, kind, tuple), count)| {
+            let sighting = Sighting {
+                interface: self.interfaces[*index].clone(),
+                way: *way,
+                vlan: *vlan,
+                kind: *kind,
+                tuple: *tuple,
+            };
+            (sighting, *count)
+        });
+        Recording { sightings: sightings.collect(), ..self.recording.clone() }
     }
 }

@@ -1,8 +1,5 @@
 //! The system calls std has no wrapper for, each behind a safe function.
-#![allow(
-    unsafe_code,
-    reason = "setns, kill and pre_exec hooks have no safe form in std"
-)]
+#![allow(unsafe_code, reason = "setns, kill and pre_exec hooks have no safe form in std")]
 
 use std::{
     ffi::CString,
@@ -66,11 +63,7 @@ pub(crate) fn send_signal(target: Target, signal: i32) -> io::Result<()> {
         return Ok(());
     }
     let error = io::Error::last_os_error();
-    if error.raw_os_error() == Some(libc::ESRCH) {
-        Ok(())
-    } else {
-        Err(error)
-    }
+    if error.raw_os_error() == Some(libc::ESRCH) { Ok(()) } else { Err(error) }
 }
 
 /// Whether the calling process runs as root.
@@ -102,9 +95,5 @@ pub(crate) fn set_receive_buffer(socket: &UdpSocket, bytes: usize) -> io::Result
             size_of_val(&bytes) as u32,
         )
     };
-    if done == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -44,8 +44,7 @@ impl Testbed {
         let number = MADE.fetch_add(1, Ordering::Relaxed);
         let prefix = format!("{PREFIX}{}-{number}", std::process::id());
         let directory = env::temp_dir().join(&prefix);
-        fs::create_dir_all(&directory)
-            .map_err(Error::io("create", directory.display().to_string()))?;
+        fs::create_dir_all(&directory).map_err(Error::io("create", directory.display().to_string()))?;
         let shared = Arc::new(Shared { prefix, directory });
         let node = Node::create(Arc::clone(&shared), "node")?;
         Ok(Self { shared, node })
@@ -76,22 +75,14 @@ impl Testbed {
     ///
     /// # Errors
     /// If an interface name is taken or an address is not valid.
-    pub fn uplink(
-        &self,
-        a: (&Node, &str, &[IpNet]),
-        b: (&Node, &str, &[IpNet]),
-        mtu: u16,
-    ) -> Result<Uplink> {
+    pub fn uplink(&self, a: (&Node, &str, &[IpNet]), b: (&Node, &str, &[IpNet]), mtu: u16) -> Result<Uplink> {
         let end = |node: &Node, interface: &str| LinkEnd {
             namespace: node.namespace.clone(),
             interface: interface.to_owned(),
             mac: MacAddr::unique(),
             offloads: Offloads::WIRE,
         };
-        let uplink = Uplink {
-            a: end(a.0, a.1),
-            b: end(b.0, b.1),
-        };
+        let uplink = Uplink { a: end(a.0, a.1), b: end(b.0, b.1) };
         veth(&uplink.a, &uplink.b, mtu)?;
         for (end, addresses) in [(&uplink.a, a.2), (&uplink.b, b.2)] {
             let disable = format!("net/ipv6/conf/{}/disable_ipv6", end.interface);
@@ -183,18 +174,13 @@ fn sweep() {
     let own = std::process::id();
     let first = OWN_ID_REUSED.set(()).is_ok();
     let is_left = |name: &str| {
-        let maker = name
-            .strip_prefix(PREFIX)
-            .and_then(|rest| rest.split('-').next()?.parse().ok());
+        let maker = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next()?.parse().ok());
         maker.is_some_and(|maker: u32| match maker == own {
             true => first,
             false => !PathBuf::from(format!("/proc/{maker}")).exists(),
         })
     };
-    for name in namespace::named_with(PREFIX)
-        .iter()
-        .filter(|name| is_left(name))
-    {
+    for name in namespace::named_with(PREFIX).iter().filter(|name| is_left(name)) {
         namespace::destroy(name);
     }
     let Ok(entries) = fs::read_dir(env::temp_dir()) else {

@@ -9,9 +9,8 @@ use etherparse::PacketBuilder;
 use testbed::{
     FiveTuple, Host, Node, Recorder, Route, Testbed, Way,
     nf::{
-        Action, BridgeFirewall, BridgeFirewallConfig, OneArmed, OneArmedConfig, Proxy, ProxyConfig,
-        ProxyProgram, Rule, SharedFirewall, SharedFirewallConfig, Snat, SnatConfig, TenantRules,
-        Tracking, Translation,
+        Action, BridgeFirewall, BridgeFirewallConfig, OneArmed, OneArmedConfig, Proxy, ProxyConfig, ProxyProgram, Rule,
+        SharedFirewall, SharedFirewallConfig, Snat, SnatConfig, TenantRules, Tracking, Translation,
     },
     require,
     traffic::{Curl, FrameSender, Iperf, IperfServer, Ping, UdpLoad, UdpReceiver, WebServer},
@@ -22,21 +21,12 @@ fn check_web(client: &Host, server: &Host, port: u16, reachable: bool) {
     for address in [server.ipv4(), server.ipv6()] {
         let address = SocketAddr::new(address, port);
         let web = WebServer::start(server.namespace(), address, &[("large", 300_000)]).unwrap();
-        assert_eq!(
-            tcp_connects(client.namespace(), address),
-            reachable,
-            "{address}"
-        );
+        assert_eq!(tcp_connects(client.namespace(), address), reachable, "{address}");
         if reachable {
             let answer = Curl::new(web.url("/")).run(client.namespace()).unwrap();
-            assert_eq!(
-                (answer.status, answer.body.as_slice()),
-                (200, &b"server\n"[..])
-            );
+            assert_eq!((answer.status, answer.body.as_slice()), (200, &b"server\n"[..]));
             assert_eq!(answer.header("x-served-by"), Some("server"));
-            let large = Curl::new(web.url("/large"))
-                .run(client.namespace())
-                .unwrap();
+            let large = Curl::new(web.url("/large")).run(client.namespace()).unwrap();
             assert!(large.body == WebServer::content(300_000));
         }
     }
@@ -47,10 +37,7 @@ fn stateless_firewall_blocks_what_it_should() {
     require!();
     let bed = Testbed::new().unwrap();
     let (client, server) = client_and_server(bed.node());
-    let rules = vec![
-        Rule::drop("telnet", "tcp dport 23"),
-        Rule::accept("web", "tcp dport 80"),
-    ];
+    let rules = vec![Rule::drop("telnet", "tcp dport 23"), Rule::accept("web", "tcp dport 80")];
     let config = BridgeFirewallConfig::new("fw", rules);
     let firewall = BridgeFirewall::new(bed.node(), config).unwrap();
     join(bed.node(), &[&["client", "fw-in"], &["fw-out", "server"]]);
@@ -59,10 +46,7 @@ fn stateless_firewall_blocks_what_it_should() {
         check_web(&client, &server, port, port == 80);
     }
     let counters = firewall.instance().rule_counters().unwrap();
-    assert!(
-        counters["telnet"].packets >= 2 && counters["web"].packets >= 6,
-        "{counters:?}"
-    );
+    assert!(counters["telnet"].packets >= 2 && counters["web"].packets >= 6, "{counters:?}");
     assert_eq!(firewall.instance().tracked_connections().unwrap(), 0);
     let seen = recorder.snapshot().unwrap();
     assert_eq!(seen.lost, 0);
@@ -70,24 +54,12 @@ fn stateless_firewall_blocks_what_it_should() {
     assert!(seen.tuples("in", Way::Received).iter().any(to_port(23)));
     assert!(!seen.tuples("out", Way::Sent).iter().any(to_port(23)));
     assert_eq!(
-        seen.tuples("in", Way::Received)
-            .into_iter()
-            .filter(to_port(80))
-            .collect::<Vec<_>>(),
-        seen.tuples("out", Way::Sent)
-            .into_iter()
-            .filter(to_port(80))
-            .collect::<Vec<_>>()
+        seen.tuples("in", Way::Received).into_iter().filter(to_port(80)).collect::<Vec<_>>(),
+        seen.tuples("out", Way::Sent).into_iter().filter(to_port(80)).collect::<Vec<_>>()
     );
-    let said_by_itself = seen
-        .tuples("in", Way::Sent)
-        .into_iter()
-        .filter(|sent| !seen.tuples("out", Way::Received).contains(sent));
-    assert_eq!(
-        said_by_itself.collect::<Vec<_>>(),
-        [],
-        "a bump in the wire is silent"
-    );
+    let said_by_itself =
+        seen.tuples("in", Way::Sent).into_iter().filter(|sent| !seen.tuples("out", Way::Received).contains(sent));
+    assert_eq!(said_by_itself.collect::<Vec<_>>(), [], "a bump in the wire is silent");
 }
 
 #[test]
@@ -117,20 +89,13 @@ fn stateful_firewall_lets_answers_back_only() {
 
 /// 10.0.0.0/24 and fd00::/64 behind 192.0.2.1 and fd01::1, ports 40000 to 40099.
 fn dual_stack_nat(node: &Node) -> Snat {
-    let translation = |to, from| Translation {
-        from: Some(net(from)),
-        to: ip(to),
-        ports: Some(40_000..=40_099),
-    };
+    let translation = |to, from| Translation { from: Some(net(from)), to: ip(to), ports: Some(40_000..=40_099) };
     let config = SnatConfig {
         name: "nat".into(),
         inside: vec![net("10.0.0.254/24"), net("fd00::254/64")],
         outside: vec![net("192.0.2.1/24"), net("fd01::1/64")],
         routes: vec![Route::via(net("198.51.100.0/24"), ip("192.0.2.2"), "out")],
-        translations: vec![
-            translation("192.0.2.1", "10.0.0.0/24"),
-            translation("fd01::1", "fd00::/64"),
-        ],
+        translations: vec![translation("192.0.2.1", "10.0.0.0/24"), translation("fd01::1", "fd00::/64")],
         mtu: 1500,
     };
     Snat::new(node, config).unwrap()
@@ -141,68 +106,36 @@ fn nat_translates_within_its_outside_block() {
     require!();
     let bed = Testbed::new().unwrap();
     let node = bed.node();
-    let client = routed_host(
-        node,
-        "client",
-        ["10.0.0.1/24", "fd00::1/64"],
-        ["10.0.0.254", "fd00::254"],
-    );
+    let client = routed_host(node, "client", ["10.0.0.1/24", "fd00::1/64"], ["10.0.0.254", "fd00::254"]);
     // The server knows no way to the client's network: only translated packets come back.
-    let server = Host::new(
-        node,
-        testbed::HostConfig::new("server")
-            .address(net("192.0.2.2/24"))
-            .address(net("fd01::2/64")),
-    )
-    .unwrap();
+    let server =
+        Host::new(node, testbed::HostConfig::new("server").address(net("192.0.2.2/24")).address(net("fd01::2/64")))
+            .unwrap();
     let nat = dual_stack_nat(node);
     join(node, &[&["client", "nat-in"], &["nat-out", "server"]]);
     let recorder = nat.instance().record().unwrap();
     check_web(&client, &server, 80, true);
-    for (to, from) in [
-        (server.ipv4(), client.ipv4()),
-        (server.ipv6(), client.ipv6()),
-    ] {
-        assert!(
-            Ping::new(to).run(client.namespace()).unwrap().is_perfect(),
-            "{to}"
-        );
+    for (to, from) in [(server.ipv4(), client.ipv4()), (server.ipv6(), client.ipv6())] {
+        assert!(Ping::new(to).run(client.namespace()).unwrap().is_perfect(), "{to}");
         let (from, to) = (SocketAddr::new(from, 4000), SocketAddr::new(to, 7000));
         let receiver = UdpReceiver::start(server.namespace(), to, true).unwrap();
-        let load = UdpLoad {
-            bytes: 4000,
-            echo_timeout: Duration::from_secs(5),
-            ..UdpLoad::new(from, to)
-        };
-        assert!(
-            load.run(client.namespace()).unwrap().is_perfect(100),
-            "{to}"
-        );
+        let load = UdpLoad { bytes: 4000, echo_timeout: Duration::from_secs(5), ..UdpLoad::new(from, to) };
+        assert!(load.run(client.namespace()).unwrap().is_perfect(100), "{to}");
         let (source, _) = receiver.by_source().pop_first().unwrap();
         assert!((40_000..=40_099).contains(&source.port()), "{source}");
     }
     let seen = recorder.snapshot().unwrap();
-    let outside = seen
-        .tuples("out", Way::Sent)
-        .into_iter()
-        .filter(|tuple| tuple.source_port != 0);
+    let outside = seen.tuples("out", Way::Sent).into_iter().filter(|tuple| tuple.source_port != 0);
     let outside = outside.collect::<Vec<_>>();
     let protocols = outside.iter().map(|tuple| tuple.protocol);
     let protocols = protocols.collect::<std::collections::BTreeSet<_>>();
     assert_eq!(protocols.into_iter().collect::<Vec<_>>(), [1, 6, 17, 58]);
     for tuple in &outside {
-        assert!(
-            [ip("192.0.2.1"), ip("fd01::1")].contains(&tuple.source),
-            "{tuple}"
-        );
+        assert!([ip("192.0.2.1"), ip("fd01::1")].contains(&tuple.source), "{tuple}");
         assert!((40_000..=40_099).contains(&tuple.source_port), "{tuple}");
     }
     let received = seen.tuples("out", Way::Received);
-    assert!(
-        outside
-            .iter()
-            .all(|tuple| received.contains(&tuple.reversed()))
-    );
+    assert!(outside.iter().all(|tuple| received.contains(&tuple.reversed())));
     assert!(nat.instance().tracked_connections().unwrap() >= 8);
 }
 
@@ -212,13 +145,9 @@ fn proxies_connect_onwards_from_their_own_address() {
     for program in [ProxyProgram::Haproxy, ProxyProgram::Nginx] {
         let bed = Testbed::new().unwrap();
         let node = bed.node();
-        let host = |name: &str, address: &str| {
-            Host::new(node, testbed::HostConfig::new(name).address(net(address))).unwrap()
-        };
-        let (client, server) = (
-            host("client", "10.0.0.1/24"),
-            host("server", "192.0.2.2/24"),
-        );
+        let host =
+            |name: &str, address: &str| Host::new(node, testbed::HostConfig::new(name).address(net(address))).unwrap();
+        let (client, server) = (host("client", "10.0.0.1/24"), host("server", "192.0.2.2/24"));
         let origin = SocketAddr::new(server.ipv4(), 80);
         let _web = WebServer::start(server.namespace(), origin, &[("large", 5_000_000)]).unwrap();
         let proxy = Proxy::new(
@@ -238,27 +167,16 @@ fn proxies_connect_onwards_from_their_own_address() {
         .unwrap();
         join(node, &[&["client", "proxy-in"], &["proxy-out", "server"]]);
         let at_server = Recorder::start(server.namespace(), &["eth0"]).unwrap();
-        let request = Curl {
-            local_port: Some(4000),
-            ..Curl::new("http://10.0.0.254:8080/large")
-        };
+        let request = Curl { local_port: Some(4000), ..Curl::new("http://10.0.0.254:8080/large") };
         let answer = request.run(client.namespace()).unwrap();
         assert_eq!((answer.status, answer.local_port), (200, 4000));
         assert_eq!(answer.header("x-proxied-by"), Some("proxy"));
         assert_eq!(answer.header("x-served-by"), Some("server"));
         assert!(answer.body == WebServer::content(5_000_000));
         let seen = at_server.snapshot().unwrap();
-        let clients = seen
-            .tuples("eth0", Way::Received)
-            .into_iter()
-            .map(|tuple| tuple.source);
-        let clients = clients
-            .filter(|source| source.is_ipv4())
-            .collect::<Vec<_>>();
-        assert!(
-            clients.iter().all(|source| *source == ip("192.0.2.11")),
-            "{clients:?}"
-        );
+        let clients = seen.tuples("eth0", Way::Received).into_iter().map(|tuple| tuple.source);
+        let clients = clients.filter(|source| source.is_ipv4()).collect::<Vec<_>>();
+        assert!(clients.iter().all(|source| *source == ip("192.0.2.11")), "{clients:?}");
         assert!(!clients.is_empty());
         assert_eq!(proxy.instance().name(), "proxy");
     }
@@ -269,28 +187,11 @@ fn one_armed_router_sends_back_out_of_the_same_port() {
     require!();
     let bed = Testbed::new().unwrap();
     let node = bed.node();
-    let client = routed_host(
-        node,
-        "client",
-        ["10.0.1.1/24", "fd01::1/64"],
-        ["10.0.1.254", "fd01::254"],
-    );
-    let server = routed_host(
-        node,
-        "server",
-        ["10.0.2.2/24", "fd02::2/64"],
-        ["10.0.2.254", "fd02::254"],
-    );
+    let client = routed_host(node, "client", ["10.0.1.1/24", "fd01::1/64"], ["10.0.1.254", "fd01::254"]);
+    let server = routed_host(node, "server", ["10.0.2.2/24", "fd02::2/64"], ["10.0.2.254", "fd02::254"]);
     let config = OneArmedConfig {
         name: "arm".into(),
-        addresses: [
-            "10.0.1.254/24",
-            "fd01::254/64",
-            "10.0.2.254/24",
-            "fd02::254/64",
-        ]
-        .map(net)
-        .to_vec(),
+        addresses: ["10.0.1.254/24", "fd01::254/64", "10.0.2.254/24", "fd02::254/64"].map(net).to_vec(),
         routes: vec![],
         rules: vec![Rule::drop("telnet", "tcp dport 23")],
         mtu: 1500,
@@ -305,16 +206,11 @@ fn one_armed_router_sends_back_out_of_the_same_port() {
     let seen = recorder.snapshot().unwrap();
     let web = |way| {
         let tuples = seen.tuples("in", way).into_iter();
-        tuples
-            .filter(|tuple| tuple.destination_port == 80)
-            .collect::<Vec<_>>()
+        tuples.filter(|tuple| tuple.destination_port == 80).collect::<Vec<_>>()
     };
     assert!(!web(Way::Sent).is_empty());
     assert_eq!(web(Way::Received), web(Way::Sent));
-    assert_eq!(
-        router.instance().inward().inside.mac,
-        router.instance().outward().inside.mac
-    );
+    assert_eq!(router.instance().inward().inside.mac, router.instance().outward().inside.mac);
 }
 
 /// Frames of two tenants with equal addresses, told apart by their tag alone.
@@ -323,34 +219,20 @@ fn shared_firewall_applies_each_tenants_rules() {
     require!();
     let bed = Testbed::new().unwrap();
     let tenants = vec![
-        TenantRules {
-            vlan: 10,
-            rules: vec![Rule::drop("a_telnet", "tcp dport 23")],
-        },
-        TenantRules {
-            vlan: 20,
-            rules: vec![Rule::drop("b_web", "tcp dport 80")],
-        },
+        TenantRules { vlan: 10, rules: vec![Rule::drop("a_telnet", "tcp dport 23")] },
+        TenantRules { vlan: 20, rules: vec![Rule::drop("b_web", "tcp dport 80")] },
     ];
     let config = SharedFirewallConfig::new("shared", tenants);
     let firewall = SharedFirewall::new(bed.node(), config).unwrap();
     let instance = firewall.instance();
     let recorder = instance.record().unwrap();
-    let at_exit = Recorder::start(
-        bed.node().namespace(),
-        &[&instance.outward().node.interface],
-    )
-    .unwrap();
+    let at_exit = Recorder::start(bed.node().namespace(), &[&instance.outward().node.interface]).unwrap();
     let sender = FrameSender::open(&instance.inward().node).unwrap();
     for vlan in [Some(10), Some(20), Some(30), None] {
         for port in [23, 80, 443] {
             let link = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
             let packet = match vlan {
-                Some(vlan) => link.single_vlan(u16::try_into(vlan).unwrap()).ipv4(
-                    [10, 0, 0, 1],
-                    [10, 0, 0, 2],
-                    64,
-                ),
+                Some(vlan) => link.single_vlan(u16::try_into(vlan).unwrap()).ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64),
                 None => link.ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64),
             };
             let packet = packet.tcp(4000, port, 1, 1000).syn();
@@ -364,16 +246,9 @@ fn shared_firewall_applies_each_tenants_rules() {
         assert_eq!(seen.lost, 0);
         let sightings = seen.sightings.into_keys();
         let sightings = sightings.filter(|one| one.interface == interface && one.way == way);
-        sightings
-            .map(|one| (one.vlan, one.tuple.destination_port))
-            .collect::<Vec<_>>()
+        sightings.map(|one| (one.vlan, one.tuple.destination_port)).collect::<Vec<_>>()
     };
-    let expected = [
-        (Some(10), 80),
-        (Some(10), 443),
-        (Some(20), 23),
-        (Some(20), 443),
-    ];
+    let expected = [(Some(10), 80), (Some(10), 443), (Some(20), 23), (Some(20), 443)];
     assert_eq!(passed(&recorder, "out", Way::Sent), expected);
     assert_eq!(passed(&at_exit, "shared-out", Way::Received), expected);
     assert_eq!(passed(&recorder, "in", Way::Received).len(), 12);
@@ -395,23 +270,11 @@ fn load_runs_through_two_functions() {
         BridgeFirewall::new(bed.node(), config).unwrap()
     };
     let (fw1, fw2) = (firewall("fw1"), firewall("fw2"));
-    println!(
-        "client, server and two functions made in {:?}",
-        started.elapsed()
-    );
-    join(
-        bed.node(),
-        &[
-            &["client", "fw1-in"],
-            &["fw1-out", "fw2-in"],
-            &["fw2-out", "server"],
-        ],
-    );
+    println!("client, server and two functions made in {:?}", started.elapsed());
+    join(bed.node(), &[&["client", "fw1-in"], &["fw1-out", "fw2-in"], &["fw2-out", "server"]]);
     let recorders = [&fw1, &fw2].map(|firewall| firewall.instance().record().unwrap());
     let iperf = IperfServer::start(server.namespace(), 5201).unwrap();
-    let report = Iperf::new(server.ipv4(), iperf.port())
-        .run(client.namespace())
-        .unwrap();
+    let report = Iperf::new(server.ipv4(), iperf.port()).run(client.namespace()).unwrap();
     println!("{report:?}");
     let [one, two] = recorders.map(|recorder| recorder.snapshot().unwrap());
     assert_eq!((one.lost, two.lost), (0, 0));

@@ -37,13 +37,7 @@ impl BridgeFirewallConfig {
     /// A stateless firewall that accepts what no rule matches, MTU 1500.
     #[must_use]
     pub fn new(name: &str, rules: Vec<Rule>) -> Self {
-        Self {
-            name: name.to_owned(),
-            tracking: Tracking::Stateless,
-            rules,
-            otherwise: Action::Accept,
-            mtu: 1500,
-        }
+        Self { name: name.to_owned(), tracking: Tracking::Stateless, rules, otherwise: Action::Accept, mtu: 1500 }
     }
 }
 
@@ -59,13 +53,7 @@ impl BridgeFirewall {
     /// # Errors
     /// If the name is taken, or nftables refuses a rule.
     pub fn new(node: &Node, config: BridgeFirewallConfig) -> Result<Self> {
-        let BridgeFirewallConfig {
-            name,
-            tracking,
-            rules,
-            otherwise,
-            mtu,
-        } = config;
+        let BridgeFirewallConfig { name, tracking, rules, otherwise, mtu } = config;
         let instance = Instance::new(node, &name, &["in", "out"], mtu, false)?;
         link::show_bridged_packets(instance.namespace(), tracking == Tracking::Stateful)?;
         instance.bridge_ports()?;
@@ -80,9 +68,7 @@ impl BridgeFirewall {
                 chain.push_str("    ct state established,related accept\n");
                 Rule::drop("invalid", "ct state invalid").write("", &mut counters, &mut chain);
                 // br_netfilter hands over IPv6 neighbour discovery, but not ARP.
-                chain.push_str(
-                    "    icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept\n",
-                );
+                chain.push_str("    icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept\n");
                 "inet"
             }
         };
@@ -108,14 +94,8 @@ pub(super) const NEIGHBOURS: &str = "    ether type arp accept
 /// A complete nftables table with one forward chain.
 pub(super) fn table(family: &str, otherwise: Action, counters: &str, chain: &str) -> String {
     let mut script = String::new();
-    let _ = writeln!(
-        script,
-        "table {family} firewall {{\n{counters}  chain forward {{"
-    );
-    let _ = writeln!(
-        script,
-        "    type filter hook forward priority 0; policy {};\n{chain}  }}\n}}",
-        otherwise.keyword()
-    );
+    let _ = writeln!(script, "table {family} firewall {{\n{counters}  chain forward {{");
+    let _ =
+        writeln!(script, "    type filter hook forward priority 0; policy {};\n{chain}  }}\n}}", otherwise.keyword());
     script
 }

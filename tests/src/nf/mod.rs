@@ -87,9 +87,7 @@ impl Instance {
         for port in &self.ports {
             let interface = &port.inside.interface;
             lines.push(format!("link set {interface} master br0"));
-            lines.push(format!(
-                "link set {interface} type bridge_slave learning off flood on"
-            ));
+            lines.push(format!("link set {interface} type bridge_slave learning off flood on"));
         }
         lines.push("link set br0 up".into());
         self.namespace.ip(&lines)
@@ -100,9 +98,7 @@ impl Instance {
     }
 
     fn load_rules(&self, script: &str) -> Result<()> {
-        self.namespace
-            .output_of_input("nft", &["-f", "-"], script)
-            .map(drop)
+        self.namespace.output_of_input("nft", &["-f", "-"], script).map(drop)
     }
 
     /// Its namespace.
@@ -126,9 +122,7 @@ impl Instance {
     /// The port towards the servers; the same as [`Instance::inward`] if one-armed.
     #[must_use]
     pub fn outward(&self) -> &Port {
-        self.ports
-            .last()
-            .expect("an instance has at least one port")
+        self.ports.last().expect("an instance has at least one port")
     }
 
     /// All ports, `in` first.
@@ -152,18 +146,13 @@ impl Instance {
     /// If nftables cannot be asked.
     pub fn rule_counters(&self) -> Result<BTreeMap<String, RuleCount>> {
         let text = self.namespace.output("nft", &["-j", "list", "counters"])?;
-        let listing =
-            serde_json::from_str::<CounterListing>(&text).map_err(|error| Error::Output {
-                program: "nft".into(),
-                reason: error.to_string(),
-                output: text,
-            })?;
+        let listing = serde_json::from_str::<CounterListing>(&text).map_err(|error| Error::Output {
+            program: "nft".into(),
+            reason: error.to_string(),
+            output: text,
+        })?;
         let counters = listing.nftables.into_iter().filter_map(|object| {
-            let Counter {
-                name,
-                packets,
-                bytes,
-            } = object.counter?;
+            let Counter { name, packets, bytes } = object.counter?;
             let name = name.strip_prefix(COUNTER_PREFIX)?.to_owned();
             Some((name, RuleCount { packets, bytes }))
         });
@@ -247,35 +236,19 @@ impl Rule {
     /// Drops what matches.
     #[must_use]
     pub fn drop(name: &str, matches: &str) -> Self {
-        Self {
-            name: name.to_owned(),
-            matches: matches.to_owned(),
-            action: Action::Drop,
-        }
+        Self { name: name.to_owned(), matches: matches.to_owned(), action: Action::Drop }
     }
 
     /// Accepts what matches.
     #[must_use]
     pub fn accept(name: &str, matches: &str) -> Self {
-        Self {
-            name: name.to_owned(),
-            matches: matches.to_owned(),
-            action: Action::Accept,
-        }
+        Self { name: name.to_owned(), matches: matches.to_owned(), action: Action::Accept }
     }
 
     /// Appends the counter's declaration and the rule to their places in a table.
     fn write(&self, prefix: &str, counters: &mut String, chain: &mut String) {
-        let Self {
-            name,
-            matches,
-            action,
-        } = self;
+        let Self { name, matches, action } = self;
         let _ = writeln!(counters, "  counter {COUNTER_PREFIX}{name} {{ }}");
-        let _ = writeln!(
-            chain,
-            "    {prefix}{matches} counter name \"{COUNTER_PREFIX}{name}\" {}",
-            action.keyword()
-        );
+        let _ = writeln!(chain, "    {prefix}{matches} counter name \"{COUNTER_PREFIX}{name}\" {}", action.keyword());
     }
 }

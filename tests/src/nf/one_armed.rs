@@ -32,13 +32,7 @@ impl OneArmed {
     /// # Errors
     /// If the name is taken, or an address, route or rule is not valid.
     pub fn new(node: &Node, config: OneArmedConfig) -> Result<Self> {
-        let OneArmedConfig {
-            name,
-            addresses,
-            routes,
-            rules,
-            mtu,
-        } = config;
+        let OneArmedConfig { name, addresses, routes, rules, mtu } = config;
         let instance = Instance::new(node, &name, &["in"], mtu, true)?;
         instance.configure(&addresses, &[], &routes)?;
         let mut counters = String::new();

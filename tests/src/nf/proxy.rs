@@ -68,10 +68,7 @@ impl Proxy {
         let path = namespace.directory().join("proxy.conf");
         let (text, mut command) = match config.program {
             ProxyProgram::Haproxy => (haproxy_config(&config), namespace.command("haproxy")),
-            ProxyProgram::Nginx => (
-                nginx_config(&config, namespace.directory()),
-                namespace.command("nginx"),
-            ),
+            ProxyProgram::Nginx => (nginx_config(&config, namespace.directory()), namespace.command("nginx")),
         };
         fs::write(&path, text).map_err(Error::io("write", path.display().to_string()))?;
         match config.program {
@@ -96,13 +93,7 @@ impl Proxy {
 }
 
 fn haproxy_config(config: &ProxyConfig) -> String {
-    let ProxyConfig {
-        name,
-        listen,
-        source,
-        server,
-        ..
-    } = config;
+    let ProxyConfig { name, listen, source, server, .. } = config;
     format!(
         "global
   maxconn 4000
@@ -124,13 +115,7 @@ backend origin
 }
 
 fn nginx_config(config: &ProxyConfig, directory: &Path) -> String {
-    let ProxyConfig {
-        name,
-        listen,
-        source,
-        server,
-        ..
-    } = config;
+    let ProxyConfig { name, listen, source, server, .. } = config;
     let directory = directory.display();
     format!(
         "{NGINX_GLOBAL}

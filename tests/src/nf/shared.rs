@@ -32,12 +32,7 @@ impl SharedFirewallConfig {
     /// A firewall that accepts what no rule of a known tenant matches, MTU 1500.
     #[must_use]
     pub fn new(name: &str, tenants: Vec<TenantRules>) -> Self {
-        Self {
-            name: name.to_owned(),
-            tenants,
-            otherwise: Action::Accept,
-            mtu: 1500,
-        }
+        Self { name: name.to_owned(), tenants, otherwise: Action::Accept, mtu: 1500 }
     }
 }
 
@@ -54,12 +49,7 @@ impl SharedFirewall {
     /// # Errors
     /// If the name is taken, or nftables refuses a rule or tag.
     pub fn new(node: &Node, config: SharedFirewallConfig) -> Result<Self> {
-        let SharedFirewallConfig {
-            name,
-            tenants,
-            otherwise,
-            mtu,
-        } = config;
+        let SharedFirewallConfig { name, tenants, otherwise, mtu } = config;
         let instance = Instance::new(node, &name, &["in", "out"], mtu, false)?;
         link::show_bridged_packets(instance.namespace(), false)?;
         instance.bridge_ports()?;

@@ -48,14 +48,7 @@ impl Snat {
     /// # Errors
     /// If the name is taken, or an address, route or translation is not valid.
     pub fn new(node: &Node, config: SnatConfig) -> Result<Self> {
-        let SnatConfig {
-            name,
-            inside,
-            outside,
-            routes,
-            translations,
-            mtu,
-        } = config;
+        let SnatConfig { name, inside, outside, routes, translations, mtu } = config;
         let instance = Instance::new(node, &name, &["in", "out"], mtu, true)?;
         instance.configure(&inside, &outside, &routes)?;
         let mut script = String::from(
@@ -84,19 +77,14 @@ fn write_translation(script: &mut String, translation: &Translation) {
         IpAddr::V6(address) => ("ip6", "ipv6-icmp", format!("[{address}]")),
     };
     let nfproto = if to.is_ipv4() { "ipv4" } else { "ipv6" };
-    let from = from
-        .map(|net| format!(" {family} saddr {}", net.trunc()))
-        .unwrap_or_default();
+    let from = from.map(|net| format!(" {family} saddr {}", net.trunc())).unwrap_or_default();
     let head = format!("    oifname \"out\" meta nfproto {nfproto}{from}");
     match ports {
         // nftables takes a port range only behind the match of one transport protocol.
         Some(ports) => {
             for protocol in ["tcp", "udp", "sctp", icmp] {
                 let (low, high) = (ports.start(), ports.end());
-                let _ = writeln!(
-                    script,
-                    "{head} meta l4proto {protocol} snat {family} to {target}:{low}-{high}"
-                );
+                let _ = writeln!(script, "{head} meta l4proto {protocol} snat {family} to {target}:{low}-{high}");
             }
         }
         None => {

@@ -47,17 +47,8 @@ impl FiveTuple {
 
 impl fmt::Display for FiveTuple {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            protocol,
-            source,
-            source_port,
-            destination,
-            destination_port,
-        } = self;
-        write!(
-            f,
-            "{protocol} {source} {source_port} > {destination} {destination_port}"
-        )
+        let Self { protocol, source, source_port, destination, destination_port } = self;
+        write!(f, "{protocol} {source} {source_port} > {destination} {destination_port}")
     }
 }
 
@@ -128,13 +119,7 @@ fn ipv4(packet: &[u8]) -> Option<(Kind, FiveTuple)> {
         Some(IpAddr::V4(Ipv4Addr::from(bytes)))
     };
     let payload = packet.get(header_length.max(20)..)?;
-    transport(
-        address(12)?,
-        address(16)?,
-        protocol,
-        fragment_offset != 0,
-        payload,
-    )
+    transport(address(12)?, address(16)?, protocol, fragment_offset != 0, payload)
 }
 
 fn ipv6(packet: &[u8]) -> Option<(Kind, FiveTuple)> {
@@ -170,13 +155,8 @@ fn transport(
     later_fragment: bool,
     payload: &[u8],
 ) -> Option<(Kind, FiveTuple)> {
-    let tuple = |source_port, destination_port| FiveTuple {
-        protocol,
-        source,
-        source_port,
-        destination,
-        destination_port,
-    };
+    let tuple =
+        |source_port, destination_port| FiveTuple { protocol, source, source_port, destination, destination_port };
     if later_fragment {
         return Some((Kind::LaterFragment, tuple(0, 0)));
     }
@@ -234,57 +214,29 @@ mod tests {
     #[test]
     fn tag_is_found_in_the_bytes_and_beside_them() {
         let tagged = [&[0x20, 0x0a, 0x08, 0x00][..], &ipv4_packet(17, 0, &PORTS)].concat();
-        let expected = Parsed::Ip {
-            vlan: Some(10),
-            kind: Kind::Whole,
-            tuple: tuple(17, 0x1234, 80),
-        };
+        let expected = Parsed::Ip { vlan: Some(10), kind: Kind::Whole, tuple: tuple(17, 0x1234, 80) };
         assert_eq!(parse(&frame(DOT1Q, &tagged), None), expected);
-        assert_eq!(
-            parse(&frame(IPV4, &ipv4_packet(17, 0, &PORTS)), Some(0x200a)),
-            expected
-        );
+        assert_eq!(parse(&frame(IPV4, &ipv4_packet(17, 0, &PORTS)), Some(0x200a)), expected);
     }
 
     #[test]
     fn fragments_and_errors_are_told_apart() {
         let later = parse(&frame(IPV4, &ipv4_packet(17, 0x2001, &PORTS)), None);
-        let expected = Parsed::Ip {
-            vlan: None,
-            kind: Kind::LaterFragment,
-            tuple: tuple(17, 0, 0),
-        };
+        let expected = Parsed::Ip { vlan: None, kind: Kind::LaterFragment, tuple: tuple(17, 0, 0) };
         assert_eq!(later, expected);
 
         let quoted = ipv4_packet(6, 0, &PORTS);
         let unreachable = [&[3, 1, 0, 0, 0, 0, 0, 0][..], &quoted].concat();
         let error = parse(&frame(IPV4, &ipv4_packet(1, 0, &unreachable)), None);
         let kind = Kind::ErrorAbout(tuple(6, 0x1234, 80));
-        assert_eq!(
-            error,
-            Parsed::Ip {
-                vlan: None,
-                kind,
-                tuple: tuple(1, 0, 0)
-            }
-        );
+        assert_eq!(error, Parsed::Ip { vlan: None, kind, tuple: tuple(1, 0, 0) });
     }
 
     #[test]
     fn echo_reply_is_the_reversed_request() {
         let request = tuple(1, 7, 0);
-        let parsed = parse(
-            &frame(IPV4, &ipv4_packet(1, 0, &[8, 0, 0, 0, 0, 7, 0, 1])),
-            None,
-        );
-        assert_eq!(
-            parsed,
-            Parsed::Ip {
-                vlan: None,
-                kind: Kind::Whole,
-                tuple: request
-            }
-        );
+        let parsed = parse(&frame(IPV4, &ipv4_packet(1, 0, &[8, 0, 0, 0, 0, 7, 0, 1])), None);
+        assert_eq!(parsed, Parsed::Ip { vlan: None, kind: Kind::Whole, tuple: request });
         assert_eq!(request.reversed().reversed(), request);
         assert_eq!(request.canonical(), request.reversed().canonical());
     }
@@ -297,9 +249,7 @@ mod tests {
         packet.extend([44, 0, 0, 0, 0, 0, 0, 0]);
         packet.extend([17, 0, 0, 1, 0, 0, 0, 9]);
         packet.extend(PORTS);
-        let Parsed::Ip { kind, tuple, .. } = parse(&frame(IPV6, &packet), None) else {
-            panic!("not understood")
-        };
+        let Parsed::Ip { kind, tuple, .. } = parse(&frame(IPV6, &packet), None) else { panic!("not understood") };
         assert_eq!((kind, tuple.protocol), (Kind::Whole, 17));
         assert_eq!((tuple.source_port, tuple.destination_port), (0x1234, 80));
     }
@@ -308,11 +258,7 @@ mod tests {
     fn truncation_anywhere_is_malformed_or_other_and_never_panics() {
         let whole = frame(IPV4, &ipv4_packet(6, 0, &PORTS[..4]));
         for length in 0..whole.len() {
-            assert_eq!(
-                parse(&whole[..length], None),
-                Parsed::Malformed,
-                "{length} bytes"
-            );
+            assert_eq!(parse(&whole[..length], None), Parsed::Malformed, "{length} bytes");
         }
     }
 }

@@ -1,8 +1,5 @@
 //! A packet socket that yields the first bytes of every frame of an interface, both ways.
-#![allow(
-    unsafe_code,
-    reason = "packet sockets, their options and control messages have no safe form in std"
-)]
+#![allow(unsafe_code, reason = "packet sockets, their options and control messages have no safe form in std")]
 
 use std::{
     io, mem,
@@ -61,13 +58,8 @@ impl PacketSocket {
     /// Sends one Ethernet frame.
     pub(crate) fn send(&self, frame: &[u8]) -> io::Result<()> {
         // SAFETY: the pointer and length describe `frame`, which outlives the call.
-        let sent =
-            unsafe { libc::send(self.fd.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) };
-        if sent < 0 {
-            Err(io::Error::last_os_error())
-        } else {
-            Ok(())
-        }
+        let sent = unsafe { libc::send(self.fd.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) };
+        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
     fn bound(interface: &str, protocol: u16) -> io::Result<Self> {
@@ -82,12 +74,7 @@ impl PacketSocket {
         // SAFETY: the descriptor was just made and nobody else owns it.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         let one: libc::c_int = 1;
-        set(
-            &fd,
-            libc::SOL_SOCKET,
-            libc::SO_RCVBUFFORCE,
-            &RECEIVE_BUFFER_BYTES,
-        )?;
+        set(&fd, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &RECEIVE_BUFFER_BYTES)?;
         set(&fd, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, &one)?;
         set(&fd, libc::SOL_PACKET, libc::PACKET_AUXDATA, &one)?;
         let mut code = libc::sock_filter {
@@ -96,10 +83,7 @@ impl PacketSocket {
             jf: 0,
             k: SNAP_BYTES as u32,
         };
-        let filter = libc::sock_fprog {
-            len: 1,
-            filter: &raw mut code,
-        };
+        let filter = libc::sock_fprog { len: 1, filter: &raw mut code };
         set(&fd, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &filter)?;
         // SAFETY: sockaddr_ll is plain integers, for which zero is valid.
         let mut address: libc::sockaddr_ll = unsafe { mem::zeroed() };
@@ -107,20 +91,11 @@ impl PacketSocket {
         address.sll_protocol = protocol.to_be();
         address.sll_ifindex = index;
         // SAFETY: the pointer and length describe `address`, which outlives the call.
-        let bound = unsafe {
-            libc::bind(
-                fd.as_raw_fd(),
-                (&raw const address).cast(),
-                size_of_val(&address) as u32,
-            )
-        };
+        let bound = unsafe { libc::bind(fd.as_raw_fd(), (&raw const address).cast(), size_of_val(&address) as u32) };
         if bound < 0 {
             return Err(io::Error::last_os_error());
         }
-        Ok(Self {
-            fd,
-            buffer: [0; SNAP_BYTES],
-        })
+        Ok(Self { fd, buffer: [0; SNAP_BYTES] })
     }
 
     pub(super) fn raw_fd(&self) -> RawFd {
@@ -133,12 +108,8 @@ impl PacketSocket {
         struct Control([u8; CONTROL_BYTES]);
         let mut control = Control([0; CONTROL_BYTES]);
         // SAFETY: sockaddr_ll and msghdr are integers and pointers, for which zero is valid.
-        let (mut address, mut message): (libc::sockaddr_ll, libc::msghdr) =
-            unsafe { (mem::zeroed(), mem::zeroed()) };
-        let mut vector = libc::iovec {
-            iov_base: self.buffer.as_mut_ptr().cast(),
-            iov_len: SNAP_BYTES,
-        };
+        let (mut address, mut message): (libc::sockaddr_ll, libc::msghdr) = unsafe { (mem::zeroed(), mem::zeroed()) };
+        let mut vector = libc::iovec { iov_base: self.buffer.as_mut_ptr().cast(), iov_len: SNAP_BYTES };
         message.msg_name = (&raw mut address).cast();
         message.msg_namelen = size_of_val(&address) as u32;
         message.msg_iov = &raw mut vector;
@@ -181,32 +152,18 @@ impl PacketSocket {
                 &raw mut length,
             )
         };
-        if read < 0 {
-            Err(io::Error::last_os_error())
-        } else {
-            Ok(statistics.tp_drops.into())
-        }
+        if read < 0 { Err(io::Error::last_os_error()) } else { Ok(statistics.tp_drops.into()) }
     }
 }
 
 /// Waits until one of `sockets` or `wake` is readable.
 pub(super) fn wait_readable(sockets: &[PacketSocket], wake: RawFd) -> io::Result<()> {
     let descriptors = sockets.iter().map(PacketSocket::raw_fd).chain([wake]);
-    let mut polled = descriptors
-        .map(|fd| libc::pollfd {
-            fd,
-            events: libc::POLLIN,
-            revents: 0,
-        })
-        .collect::<Vec<_>>();
+    let mut polled = descriptors.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 }).collect::<Vec<_>>();
     // SAFETY: the pointer and count describe `polled`, which outlives the call.
     let ready = unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, -1) };
     let error = io::Error::last_os_error();
-    if ready < 0 && error.kind() != io::ErrorKind::Interrupted {
-        Err(error)
-    } else {
-        Ok(())
-    }
+    if ready < 0 && error.kind() != io::ErrorKind::Interrupted { Err(error) } else { Ok(()) }
 }
 
 /// Takes the tag, the true length and the time stamp out of the control messages.
@@ -240,18 +197,7 @@ fn read_control(message: &libc::msghdr, captured: &mut Captured<'_>) {
 
 fn set<T>(fd: &OwnedFd, level: libc::c_int, option: libc::c_int, value: &T) -> io::Result<()> {
     // SAFETY: the pointer and length describe `value`, which outlives the call.
-    let done = unsafe {
-        libc::setsockopt(
-            fd.as_raw_fd(),
-            level,
-            option,
-            ptr::from_ref(value).cast(),
-            size_of::<T>() as u32,
-        )
-    };
-    if done < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    let done =
+        unsafe { libc::setsockopt(fd.as_raw_fd(), level, option, ptr::from_ref(value).cast(), size_of::<T>() as u32) };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

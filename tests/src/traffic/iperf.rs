@@ -62,15 +62,7 @@ impl Iperf {
     /// One TCP stream from client to server for one second.
     #[must_use]
     pub fn new(to: IpAddr, port: u16) -> Self {
-        Self {
-            to,
-            port,
-            duration: Duration::from_secs(1),
-            streams: 1,
-            reverse: false,
-            udp: None,
-            bind: None,
-        }
+        Self { to, port, duration: Duration::from_secs(1), streams: 1, reverse: false, udp: None, bind: None }
     }
 
     /// Starts it in the background: give the process to [`IperfReport::of`].
@@ -129,11 +121,7 @@ impl IperfReport {
     /// If it fails, is late, or reports an error.
     pub fn of(process: &mut Process, timeout: Duration) -> Result<Self> {
         let text = process.wait_success(timeout)?;
-        Self::parse(&text).map_err(|reason| Error::Output {
-            program: "iperf3".into(),
-            reason,
-            output: text,
-        })
+        Self::parse(&text).map_err(|reason| Error::Output { program: "iperf3".into(), reason, output: text })
     }
 
     fn parse(text: &str) -> Result<Self, String> {
@@ -143,15 +131,9 @@ impl IperfReport {
         }
         let end = &report["end"];
         let udp = report["start"]["test_start"]["protocol"] == "UDP";
-        let received = if udp {
-            &end["sum"]
-        } else {
-            &end["sum_received"]
-        };
+        let received = if udp { &end["sum"] } else { &end["sum_received"] };
         let number = |value: &Value, name: &str| {
-            value[name]
-                .as_f64()
-                .ok_or_else(|| format!("no number `{name}` in its summary"))
+            value[name].as_f64().ok_or_else(|| format!("no number `{name}` in its summary"))
         };
         let bits_per_second = number(received, "bits_per_second")?;
         let count = |name: &str| end["sum"][name].as_u64().unwrap_or_default();

@@ -106,26 +106,16 @@ pub struct RoundTrip {
 }
 
 fn parse(output: &str) -> Option<PingReport> {
-    let summary = output
-        .lines()
-        .find(|line| line.contains("packets transmitted"))?;
+    let summary = output.lines().find(|line| line.contains("packets transmitted"))?;
     let before = |what: &str| {
         let part = summary.split(", ").find(|part| part.contains(what))?;
-        part.trim_start_matches('+')
-            .split_whitespace()
-            .next()?
-            .parse()
-            .ok()
+        part.trim_start_matches('+').split_whitespace().next()?.parse().ok()
     };
     let rtt_ms = output.lines().find_map(|line| {
         let figures = line.strip_prefix("rtt min/avg/max/mdev = ")?;
         let mut figures = figures.split('/').map(str::parse::<f64>);
         let mut next = || figures.next()?.ok();
-        Some(RoundTrip {
-            min: next()?,
-            mean: next()?,
-            max: next()?,
-        })
+        Some(RoundTrip { min: next()?, mean: next()?, max: next()? })
     });
     Some(PingReport {
         sent: before("packets transmitted")?,
@@ -149,19 +139,11 @@ mod tests {
             received: 2,
             duplicates: 1,
             errors: 0,
-            rtt_ms: Some(RoundTrip {
-                min: 0.04,
-                mean: 0.05,
-                max: 0.07,
-            }),
+            rtt_ms: Some(RoundTrip { min: 0.04, mean: 0.05, max: 0.07 }),
         };
         assert_eq!(parse(text), Some(expected));
         let text = "2 packets transmitted, 0 received, +2 errors, 100% packet loss, time 10ms\n";
-        let expected = PingReport {
-            sent: 2,
-            errors: 2,
-            ..PingReport::default()
-        };
+        let expected = PingReport { sent: 2, errors: 2, ..PingReport::default() };
         assert_eq!(parse(text), Some(expected));
         assert_eq!(parse("ping: unknown host"), None);
     }

@@ -49,14 +49,7 @@ impl UdpLoad {
     /// A hundred datagrams of 1000 bytes, 1000 a second, no echo.
     #[must_use]
     pub fn new(from: SocketAddr, to: SocketAddr) -> Self {
-        Self {
-            from,
-            to,
-            datagrams: 100,
-            bytes: 1000,
-            per_second: Some(1000),
-            echo_timeout: Duration::ZERO,
-        }
+        Self { from, to, datagrams: 100, bytes: 1000, per_second: Some(1000), echo_timeout: Duration::ZERO }
     }
 
     /// Sends them; returns what was echoed (nothing if no echo is waited for).
@@ -64,14 +57,7 @@ impl UdpLoad {
     /// # Errors
     /// If the socket cannot be bound or refuses a datagram.
     pub fn run(&self, namespace: &Namespace) -> Result<UdpReport> {
-        let Self {
-            from,
-            to,
-            datagrams,
-            bytes,
-            per_second,
-            echo_timeout,
-        } = self.clone();
+        let Self { from, to, datagrams, bytes, per_second, echo_timeout } = self.clone();
         if !(HEADER_BYTES..=PAYLOAD_BYTES_MAX).contains(&bytes) {
             return Err(Error::Config {
                 object: format!("UDP load to {to}"),
@@ -123,11 +109,7 @@ impl UdpReport {
     /// Whether `sent` datagrams arrived, each once, in order, undamaged.
     #[must_use]
     pub fn is_perfect(&self, sent: u64) -> bool {
-        *self
-            == Self {
-                received: sent,
-                ..Self::default()
-            }
+        *self == Self { received: sent, ..Self::default() }
     }
 }
 
@@ -182,22 +164,14 @@ impl UdpReceiver {
 ///
 /// # Errors
 /// If a port cannot be bound or a datagram is refused.
-pub fn send_from_ports(
-    namespace: &Namespace,
-    from: IpAddr,
-    ports: RangeInclusive<u16>,
-    to: SocketAddr,
-) -> Result<()> {
+pub fn send_from_ports(namespace: &Namespace, from: IpAddr, ports: RangeInclusive<u16>, to: SocketAddr) -> Result<()> {
     let mut payload = Vec::new();
     fill(&mut payload, 0, HEADER_BYTES);
     namespace.run(|| {
-        ports
-            .map(|port| SocketAddr::new(from, port))
-            .try_for_each(|from| {
-                let socket =
-                    UdpSocket::bind(from).map_err(Error::io("bind", format!("UDP {from}")))?;
-                send(&socket, &payload, to)
-            })
+        ports.map(|port| SocketAddr::new(from, port)).try_for_each(|from| {
+            let socket = UdpSocket::bind(from).map_err(Error::io("bind", format!("UDP {from}")))?;
+            send(&socket, &payload, to)
+        })
     })?
 }
 
@@ -218,9 +192,7 @@ struct Seen {
 
 impl Listener {
     fn start(socket: UdpSocket, echo: bool) -> Result<Self> {
-        socket
-            .set_read_timeout(Some(RECEIVE_TURN))
-            .map_err(Error::io("set timeout of", "a UDP socket"))?;
+        socket.set_read_timeout(Some(RECEIVE_TURN)).map_err(Error::io("set timeout of", "a UDP socket"))?;
         let seen = Arc::<Mutex<BTreeMap<SocketAddr, Seen>>>::default();
         let stop = Arc::new(AtomicBool::new(false));
         let (seen_there, stop_there) = (Arc::clone(&seen), Arc::clone(&stop));
@@ -242,29 +214,21 @@ impl Listener {
                 }
             }
         });
-        Ok(Self {
-            seen,
-            stop,
-            thread: Some(thread),
-        })
+        Ok(Self { seen, stop, thread: Some(thread) })
     }
 
     fn reports(&self) -> BTreeMap<SocketAddr, UdpReport> {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.iter()
-            .map(|(source, seen)| (*source, seen.report))
-            .collect()
+        seen.iter().map(|(source, seen)| (*source, seen.report)).collect()
     }
 
     fn total(&self) -> UdpReport {
-        self.reports()
-            .values()
-            .fold(UdpReport::default(), |sum, one| UdpReport {
-                received: sum.received + one.received,
-                duplicates: sum.duplicates + one.duplicates,
-                reordered: sum.reordered + one.reordered,
-                damaged: sum.damaged + one.damaged,
-            })
+        self.reports().values().fold(UdpReport::default(), |sum, one| UdpReport {
+            received: sum.received + one.received,
+            duplicates: sum.duplicates + one.duplicates,
+            reordered: sum.reordered + one.reordered,
+            damaged: sum.damaged + one.damaged,
+        })
     }
 }
 
@@ -279,9 +243,7 @@ impl Drop for Listener {
 }
 
 fn note(seen: &mut Seen, payload: &[u8], expected: &mut Vec<u8>) {
-    let sequence = payload
-        .strip_prefix(&MAGIC)
-        .and_then(|rest| rest.first_chunk::<8>());
+    let sequence = payload.strip_prefix(&MAGIC).and_then(|rest| rest.first_chunk::<8>());
     let Some(sequence) = sequence.map(|bytes| u64::from_be_bytes(*bytes)) else {
         seen.report.damaged += 1;
         return;
@@ -314,16 +276,11 @@ fn bind(namespace: &Namespace, address: SocketAddr) -> Result<UdpSocket> {
         sys::set_receive_buffer(&socket, RECEIVE_BUFFER_BYTES)?;
         Ok(socket)
     };
-    namespace
-        .run(open)?
-        .map_err(|error: io::Error| Error::io("bind", format!("UDP {address}"))(error))
+    namespace.run(open)?.map_err(|error: io::Error| Error::io("bind", format!("UDP {address}"))(error))
 }
 
 fn clone(socket: &UdpSocket, address: SocketAddr) -> Result<UdpSocket> {
-    socket.try_clone().map_err(Error::io(
-        "duplicate the socket of",
-        format!("UDP {address}"),
-    ))
+    socket.try_clone().map_err(Error::io("duplicate the socket of", format!("UDP {address}")))
 }
 
 fn send(socket: &UdpSocket, payload: &[u8], to: SocketAddr) -> Result<()> {
@@ -332,12 +289,7 @@ fn send(socket: &UdpSocket, payload: &[u8], to: SocketAddr) -> Result<()> {
             Ok(_) => return Ok(()),
             // The device's queue is full, or an ICMP error about an earlier datagram has come:
             // this one was not sent.
-            Err(error)
-                if matches!(
-                    error.raw_os_error(),
-                    Some(libc::ENOBUFS | libc::ECONNREFUSED)
-                ) =>
-            {
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::ECONNREFUSED)) => {
                 thread::yield_now();
             }
             Err(error) => return Err(Error::io("send", format!("UDP datagram to {to}"))(error)),
@@ -361,12 +313,7 @@ mod tests {
         payload[50] ^= 1;
         note(&mut seen, &payload, &mut scratch);
         note(&mut seen, b"short", &mut scratch);
-        let expected = UdpReport {
-            received: 3,
-            duplicates: 1,
-            reordered: 1,
-            damaged: 2,
-        };
+        let expected = UdpReport { received: 3, duplicates: 1, reordered: 1, damaged: 2 };
         assert_eq!(seen.report, expected);
         assert!(!expected.is_perfect(3));
     }

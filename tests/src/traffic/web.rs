@@ -31,11 +31,7 @@ impl WebServer {
     ///
     /// # Errors
     /// If a file cannot be made or nginx does not listen within ten seconds.
-    pub fn start(
-        namespace: &Namespace,
-        listen: SocketAddr,
-        files: &[(&str, usize)],
-    ) -> Result<Self> {
+    pub fn start(namespace: &Namespace, listen: SocketAddr, files: &[(&str, usize)]) -> Result<Self> {
         let directory = namespace.directory().join(format!("web-{}", listen.port()));
         let root = directory.join("root");
         fs::create_dir_all(&root).map_err(Error::io("create", root.display().to_string()))?;
@@ -68,10 +64,7 @@ http {{
         command.args(["-e", "stderr", "-c"]).arg(&config);
         let mut process = namespace.spawn(command)?;
         process.wait_listening(listen.port(), Duration::from_secs(10))?;
-        Ok(Self {
-            process,
-            address: listen,
-        })
+        Ok(Self { process, address: listen })
     }
 
     /// What a file of this size holds.
@@ -111,13 +104,7 @@ impl Curl {
     /// A request that may take ten seconds.
     #[must_use]
     pub fn new(url: impl Into<String>) -> Self {
-        Self {
-            url: url.into(),
-            timeout: Duration::from_secs(10),
-            bind: None,
-            local_port: None,
-            bytes_per_s: None,
-        }
+        Self { url: url.into(), timeout: Duration::from_secs(10), bind: None, local_port: None, bytes_per_s: None }
     }
 
     /// Starts it in the background: give the process to [`CurlReport::of`].
@@ -181,26 +168,17 @@ impl CurlReport {
     /// As [`Curl::run`].
     pub fn of(process: &mut Process, timeout: Duration) -> Result<Self> {
         process.wait_success(timeout)?;
-        let unreadable = |reason: String| Error::Output {
-            program: "curl".into(),
-            reason,
-            output: process.stderr(),
-        };
-        let figures = serde_json::from_str::<WriteOut>(&process.stderr())
-            .map_err(|error| unreadable(error.to_string()))?;
+        let unreadable = |reason: String| Error::Output { program: "curl".into(), reason, output: process.stderr() };
+        let figures =
+            serde_json::from_str::<WriteOut>(&process.stderr()).map_err(|error| unreadable(error.to_string()))?;
         let response = process.stdout_bytes()?;
         let split = response.windows(4).position(|bytes| bytes == b"\r\n\r\n");
         let split = split.ok_or_else(|| unreadable("no end of the headers".into()))?;
         let head = String::from_utf8_lossy(&response[..split]);
-        let headers = head
-            .lines()
-            .skip(1)
-            .filter_map(|line| line.split_once(": "));
+        let headers = head.lines().skip(1).filter_map(|line| line.split_once(": "));
         Ok(Self {
             status: figures.http_code,
-            headers: headers
-                .map(|(name, value)| (name.to_lowercase(), value.into()))
-                .collect(),
+            headers: headers.map(|(name, value)| (name.to_lowercase(), value.into())).collect(),
             body: response[split + 4..].to_vec(),
             seconds: figures.time_total,
             local_port: figures.local_port,
@@ -210,9 +188,6 @@ impl CurlReport {
     /// A response header, by its name in lower case.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 }

@@ -30,12 +30,7 @@ pub(crate) fn client_and_server(node: &Node) -> (Host, Host) {
 }
 
 /// A host behind a router: address and gateway in both families.
-pub(crate) fn routed_host(
-    node: &Node,
-    name: &str,
-    addresses: [&str; 2],
-    gateways: [&str; 2],
-) -> Host {
+pub(crate) fn routed_host(node: &Node, name: &str, addresses: [&str; 2], gateways: [&str; 2]) -> Host {
     let config = HostConfig::new(name)
         .address(net(addresses[0]))
         .address(net(addresses[1]))
@@ -54,6 +49,5 @@ pub(crate) fn join(node: &Node, groups: &[&[&str]]) {
 /// Whether a TCP connection comes about within half a second.
 pub(crate) fn tcp_connects(from: &Namespace, to: SocketAddr) -> bool {
     let timeout = Duration::from_millis(500);
-    from.run(|| TcpStream::connect_timeout(&to, timeout).is_ok())
-        .unwrap()
+    from.run(|| TcpStream::connect_timeout(&to, timeout).is_ok()).unwrap()
 }

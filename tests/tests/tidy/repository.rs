@@ -37,7 +37,8 @@ fn collect(folder: &Path, files: &mut Vec<File>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            if path.file_name() != Some(OsStr::new(".git")) && path != root().join("target") {
+            let is_kept_by_a_tool = [".git", "target"].iter().any(|name| path.file_name() == Some(OsStr::new(name)));
+            if !is_kept_by_a_tool {
                 collect(&path, files);
             }
         } else if let Ok(text) = fs::read_to_string(&path) {

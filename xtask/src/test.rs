@@ -83,9 +83,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
     println!("\n==> examples in the documentation");
     report.add("doctests", suite::run(cargo(&["test", "--doc"]).env(SKIP_FILE_VARIABLE, &skip_file))?);
     println!();
-    if let Err(error) = verify::style() {
-        report.fail(format!("verify: {error:#}"));
-    }
+    verify::style().into_iter().for_each(|failure| report.fail(failure));
     let skips = fs::read_to_string(&skip_file).unwrap_or_default();
     let skips = skips.lines().map(str::to_owned).collect::<Vec<_>>();
     judge_privileged(&mut report, is_root(), skips.len());

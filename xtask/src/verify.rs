@@ -1,24 +1,37 @@
 //! `verify` looks and changes nothing; `fix` changes.
 
+use std::process::Command;
+
+use anyhow::bail;
+
 use crate::run::{cargo, step};
 
 /// Formatting, lints, documentation, tidiness.
 ///
 /// # Errors
-/// The first of them that fails; what it says has been shown.
+/// Names all that failed; what they say has been shown.
 pub(crate) fn verify() -> anyhow::Result<()> {
-    style()?;
-    step("tidy", &mut cargo(&["test", "--quiet", "--package", "tests", "--test", "tidy"]))
+    let mut failures = style();
+    failures.extend(attempt("tidy", &mut cargo(&["test", "--quiet", "--package", "tests", "--test", "tidy"])));
+    if !failures.is_empty() {
+        bail!("verify found:\n  - {}", failures.join("\n  - "));
+    }
+    Ok(())
 }
 
-/// What `verify` has beyond the tests.
-///
-/// # Errors
-/// The first that fails; what it says has been shown.
-pub(crate) fn style() -> anyhow::Result<()> {
-    step("format", &mut cargo(&["fmt", "--all", "--check"]))?;
-    step("lints", &mut cargo(&["clippy", "--all-targets", "--", "-D", "warnings"]))?;
-    step("documentation", cargo(&["doc", "--no-deps", "--lib"]).env("RUSTDOCFLAGS", "-Dwarnings"))
+/// What `verify` has beyond the tests. Returns what failed.
+pub(crate) fn style() -> Vec<String> {
+    let mut steps = [
+        ("format", cargo(&["fmt", "--all", "--check"])),
+        ("lints", cargo(&["clippy", "--all-targets", "--keep-going", "--", "-D", "warnings"])),
+        ("documentation", cargo(&["doc", "--no-deps", "--lib", "--keep-going"])),
+    ];
+    steps[2].1.env("RUSTDOCFLAGS", "-Dwarnings");
+    steps.iter_mut().filter_map(|(title, command)| attempt(title, command)).collect()
+}
+
+fn attempt(title: &str, command: &mut Command) -> Option<String> {
+    step(title, command).err().map(|error| format!("{error:#}"))
 }
 
 /// Formats, applies the corrections that the lints offer, and rewrites generated documents.

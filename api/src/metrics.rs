@@ -104,6 +104,7 @@ struct DataPathCollector {
     drops: IntCounterVec,
     frames: IntCounterVec,
     lookups: IntCounterVec,
+    events: IntCounterVec,
     flows: IntGaugeVec,
     capacity: IntGauge,
     generation: IntGauge,
@@ -123,6 +124,10 @@ impl DataPathCollector {
             lookups: IntCounterVec::new(
                 Opts::new("switchyard_lookups_total", "Paths found, by what they were found in."),
                 &["tier"],
+            )?,
+            events: IntCounterVec::new(
+                Opts::new("switchyard_events_total", "What else the data path counts, frames that came in among it."),
+                &["event"],
             )?,
             flows: IntGaugeVec::new(Opts::new("switchyard_flows", "Flow records by tenant and state."), &["tenant", "state"])?,
             capacity: IntGauge::new("switchyard_flow_capacity", "Flow records the connection table holds.")?,
@@ -151,6 +156,11 @@ impl DataPathCollector {
         for (counter, tier) in TIERS {
             self.lookups.with_label_values(&[tier]).inc_by(counters.event(counter));
         }
+        self.events.reset();
+        let is_event = |counter: &&Counter| !VERDICTS.contains(counter) && TIERS.iter().all(|(tier, _)| tier != *counter);
+        for counter in Counter::ALL.iter().filter(is_event) {
+            self.events.with_label_values(&[counter.name()]).inc_by(counters.event(*counter));
+        }
         self.flows.reset();
         for (tenant, used) in &status.tenants {
             let name = names.tenant(*tenant);
@@ -168,11 +178,12 @@ impl DataPathCollector {
         Ok(())
     }
 
-    fn parts(&self) -> [&dyn Collector; 8] {
+    fn parts(&self) -> [&dyn Collector; 9] {
         [
             &self.drops,
             &self.frames,
             &self.lookups,
+            &self.events,
             &self.flows,
             &self.capacity,
             &self.generation,

@@ -10,6 +10,11 @@ use serde_json::Value;
 
 use crate::run::{cargo, seconds, shown};
 
+/// Name of the environment variable that tells tests and the demonstration where the product's program is.
+pub(crate) const BINARY_VARIABLE: &str = "SWITCHYARD_BIN";
+
+const PRODUCT: &str = "switchyard";
+
 /// An executable that cargo built.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Executable {
@@ -41,6 +46,12 @@ pub(crate) fn build(title: &str, arguments: &[&str]) -> anyhow::Result<Vec<Execu
     }
     println!("    {title}: {}", seconds(started.elapsed()));
     Ok(built)
+}
+
+/// The product's program.
+pub(crate) fn switchyard() -> anyhow::Result<Executable> {
+    let built = build("build of switchyard", &["build", "-p", PRODUCT, "--bin", PRODUCT])?;
+    built.into_iter().find(|one| one.target == PRODUCT).context("cargo built no `switchyard`")
 }
 
 /// The executable of one of cargo's messages, if it is about one

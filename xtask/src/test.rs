@@ -1,13 +1,13 @@
 //! `test`: all checks and tests, the slowest, what was skipped and why.
 
 use std::fs;
-use std::path::PathBuf;
-use std::process::ExitCode;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
-use crate::cargo::{Executable, build};
+use crate::cargo::{BINARY_VARIABLE, Executable, build, switchyard};
 use crate::run::{cargo, command, is_root, root, seconds};
 use crate::suite::{self, Outcome};
 use crate::{setup, verify};
@@ -65,6 +65,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
     if is_root() {
         unmet.into_result()?;
     }
+    let switchyard = switchyard()?;
     let programs = build("build of the tests", &["test", "--no-run"])?;
     if programs.is_empty() {
         bail!("cargo built no tests");
@@ -74,7 +75,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
     for program in &programs {
         let name = format!("{}/{}", program.package, program.target);
         println!("\n==> {name}");
-        let outcome = suite::run(&mut harness(program, &skip_file))?;
+        let outcome = suite::run(harness(program, &skip_file).env(BINARY_VARIABLE, &switchyard.path))?;
         if program.package == PRIVILEGED {
             report.privileged += outcome.passed;
         }
@@ -104,7 +105,7 @@ fn judge_privileged(report: &mut Report, root: bool, skips: usize) {
     }
 }
 
-fn harness(program: &Executable, skip_file: &PathBuf) -> std::process::Command {
+fn harness(program: &Executable, skip_file: &Path) -> Command {
     let mut harness = command(&program.path);
     harness.current_dir(&program.folder).env("CARGO_MANIFEST_DIR", &program.folder);
     // libtest tells times only with its unstable options, which this variable allows on a stable toolchain.

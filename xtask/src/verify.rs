@@ -42,5 +42,5 @@ pub(crate) fn fix() -> anyhow::Result<()> {
     step("lints", &mut cargo(&["clippy", "--fix", "--allow-dirty", "--allow-staged", "--all-targets"]))?;
     step("format", &mut cargo(&["fmt", "--all"]))?;
     let mut documents = cargo(&["test", "--quiet", "--package", "tests", "--test", "tidy", "generated_documents"]);
-    step("generated documents", documents.env("UPDATE_DOCUMENTS", "1"))
+    step("generated documents", documents.env("SWITCHYARD_BLESS", "1"))
 }

@@ -1,7 +1,7 @@
 //! The repository looks at itself: dependency arrows, forgotten files, lengths, leftovers, documents.
 //!
 //! Each rule is a function from text to violations, tested beside it with text that breaks it; here they meet the
-//! repository. `UPDATE_DOCUMENTS=1` rewrites the generated documents instead of comparing them.
+//! repository. `SWITCHYARD_BLESS=1` rewrites the generated documents instead of comparing them.
 
 mod arrows;
 mod code;
@@ -14,7 +14,7 @@ use std::{env, fs};
 use repository::{File, Package, files, root};
 
 /// Set to rewrite generated documents.
-const UPDATE: &str = "UPDATE_DOCUMENTS";
+const BLESS: &str = "SWITCHYARD_BLESS";
 
 #[track_caller]
 fn none(violations: &[String]) {
@@ -105,7 +105,7 @@ fn generated_documents_are_current() {
         ("docs/metrics.md", generated::metrics(&read("api/src/metrics.rs"))),
     ];
     for (path, wanted) in documents {
-        if env::var_os(UPDATE).is_some() {
+        if env::var_os(BLESS).is_some() {
             fs::write(root().join(path), &wanted).unwrap();
         }
         let found = fs::read_to_string(root().join(path)).unwrap_or_default();

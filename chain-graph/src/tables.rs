@@ -10,7 +10,7 @@ use xdp_forward::tables::{PlanTables, owner};
 use xdp_forward::{Path, Question, recompute};
 use xdp_layout::flow::FlowKey;
 use xdp_layout::plan::{
-    ActiveWord, Edge, GraphWord, Node, NodeKey, OriginKey, OutsideKey, RouteKey, TARGET_EXIT, TableWord, View, ViewKey,
+    ActiveWord, Edge, GraphWord, Node, NodeKey, OriginKey, OutsideKey, OutsideOwners, RouteKey, TARGET_EXIT, TableWord, View, ViewKey,
 };
 use xdp_layout::{AttachmentId, DropReason, GraphId, InstanceId, Position, ReplicaSetId, TenantId, ViewId};
 
@@ -99,6 +99,15 @@ impl<'a> ImageTables<'a> {
     }
 }
 
+impl ImageTables<'_> {
+    /// The owners of the longest outside prefix that holds an address.
+    fn owners(&self, key: OutsideKey) -> Option<&OutsideOwners> {
+        let tenant = self.image.tenants().get(&TenantId::new(u32::from_be_bytes(key.tenant))?)?;
+        // Prefixes order from short to long along each address, so the last one is the longest.
+        tenant.outside().iter().rfind(|(prefix, _)| prefix.contains(&key.addr)).map(|(_, owners)| owners)
+    }
+}
+
 impl PlanTables for ImageTables<'_> {
     fn active(&self) -> ActiveWord {
         ActiveWord::new(self.image.plan().generation().get(), BANK)
@@ -180,10 +189,11 @@ impl PlanTables for ImageTables<'_> {
     }
 
     fn outside(&self, key: OutsideKey, port: u16) -> Option<InstanceId> {
-        let tenant = self.image.tenants().get(&TenantId::new(u32::from_be_bytes(key.tenant))?)?;
-        // Prefixes order from short to long along each address, so the last one is the longest.
-        let (_, owners) = tenant.outside().iter().rfind(|(prefix, _)| prefix.contains(&key.addr))?;
-        owner(owners, port)
+        owner(self.owners(key)?, port)
+    }
+
+    fn is_outside(&self, key: OutsideKey) -> bool {
+        self.owners(key).is_some()
     }
 
     fn origin(&self, key: OriginKey) -> Option<GraphId> {

@@ -11,7 +11,7 @@ use crate::tables::Tables;
 use crate::verdict::{Delivery, Outcome, Step};
 use crate::wire::{ETHERNET, be16, nd, protocol};
 use xdp_layout::flow::{Neighbour, NeighbourKey};
-use xdp_layout::plan::RouteKey;
+use xdp_layout::plan::{OutsideKey, RouteKey};
 use xdp_layout::port::{OwnedKey, PortKind, Side, instance_traits, target_flags};
 use xdp_layout::{Addr, Counter, DropReason, InstanceId};
 
@@ -167,11 +167,13 @@ fn learn<T: Tables>(tables: &T, at: &Visit, addr: Addr, mac: [u8; 6]) {
     tables.count(Counter::NeighbourLearnt);
 }
 
-/// Whether the front end answers here for `target`: at attachments for shared addresses, at routed functions for everything.
+/// Whether the front end answers here for `target`: at attachments for addresses that functions share or own outside, at
+/// routed functions for everything.
 #[inline(always)]
 fn answers<T: Tables>(tables: &T, at: &Visit, target: Addr) -> bool {
     if at.port.kind == PortKind::Attachment as u8 {
-        return tables.owns(OwnedKey { addr: target, tenant: at.tenant });
+        return tables.owns(OwnedKey { addr: target, tenant: at.tenant })
+            || tables.is_outside(OutsideKey { tenant: at.tenant.to_be_bytes(), addr: target });
     }
     InstanceId::new(at.port.id)
         .and_then(|id| tables.instance(id))

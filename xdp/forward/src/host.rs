@@ -194,6 +194,16 @@ fn same_prefix(bits: u32, a: &[u8], b: &[u8]) -> bool {
     (0..bits as usize).all(|bit| (a[bit / 8] ^ b[bit / 8]) & (0x80 >> (bit % 8)) == 0)
 }
 
+impl HostTables {
+    /// The owners of the longest outside prefix that holds an address.
+    fn owners(&self, key: OutsideKey) -> Option<&OutsideOwners> {
+        let matching = self.outside.iter().filter(|(bits, block, _)| {
+            same_prefix(OUTSIDE_KEY_FIXED_BITS + bits, block.as_bytes(), key.as_bytes())
+        });
+        matching.max_by_key(|(bits, ..)| *bits).map(|(.., owners)| owners)
+    }
+}
+
 impl PlanTables for HostTables {
     fn active(&self) -> ActiveWord {
         self.active
@@ -234,11 +244,10 @@ impl PlanTables for HostTables {
         matching.max_by_key(|(bits, ..)| *bits).map(|(.., attachment)| *attachment)
     }
     fn outside(&self, key: OutsideKey, port: u16) -> Option<InstanceId> {
-        let matching = self
-            .outside
-            .iter()
-            .filter(|(bits, block, _)| same_prefix(OUTSIDE_KEY_FIXED_BITS + bits, block.as_bytes(), key.as_bytes()));
-        matching.max_by_key(|(bits, ..)| *bits).and_then(|(.., owners)| owner(owners, port))
+        owner(self.owners(key)?, port)
+    }
+    fn is_outside(&self, key: OutsideKey) -> bool {
+        self.owners(key).is_some()
     }
     fn origin(&self, key: OriginKey) -> Option<GraphId> {
         self.origins.get(&(key.tenant, key.replica_set)).copied()

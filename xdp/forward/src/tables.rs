@@ -57,6 +57,8 @@ pub trait PlanTables {
     fn route(&self, key: RouteKey) -> Option<AttachmentId>;
     /// The owner of a port of an outside address, by [`owner`].
     fn outside(&self, key: OutsideKey, port: u16) -> Option<InstanceId>;
+    /// Whether an address lies in some outside block, whichever ports.
+    fn is_outside(&self, key: OutsideKey) -> bool;
     /// The graph in which a tuple-making replica set continues.
     fn origin(&self, key: OriginKey) -> Option<GraphId>;
     /// Whether an instance exists and is not declared down.

@@ -143,6 +143,10 @@ impl PlanTables for Kernel {
         owner(OUTSIDE.get(Key::new(OUTSIDE_KEY_FIXED_BITS + 128, key))?, port)
     }
     #[inline(always)]
+    fn is_outside(&self, key: OutsideKey) -> bool {
+        OUTSIDE.get(Key::new(OUTSIDE_KEY_FIXED_BITS + 128, key)).is_some()
+    }
+    #[inline(always)]
     fn origin(&self, key: OriginKey) -> Option<GraphId> {
         GraphId::new(copied!(ORIGINS, key)? as u16)
     }

@@ -260,7 +260,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let run = || -> Result<(), redb::Error> {
             let mut transaction = self.database.begin_write()?;
-            transaction.set_durability(Durability::None)?;
+            transaction.set_durability(Durability::Immediate)?;
             body(&transaction)?;
             transaction.commit()?;
             Ok(())

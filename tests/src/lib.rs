@@ -27,6 +27,7 @@ pub mod nf;
 pub mod preflight;
 mod process;
 mod recorder;
+pub mod scenario;
 mod sys;
 mod testbed;
 pub mod traffic;

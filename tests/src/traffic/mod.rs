@@ -3,12 +3,14 @@
 mod frame;
 mod iperf;
 mod ping;
+mod tcp;
 mod udp;
 mod web;
 
 pub use frame::FrameSender;
 pub use iperf::{Iperf, IperfReport, IperfServer};
 pub use ping::{Ping, PingReport, RoundTrip};
+pub use tcp::{Connections, EchoServer};
 pub use udp::{UdpLoad, UdpReceiver, UdpReport, send_from_ports};
 pub(crate) use web::NGINX_GLOBAL;
 pub use web::{Curl, CurlReport, WebServer};

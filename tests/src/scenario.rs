@@ -1,0 +1,180 @@
+//! Set-up and judgement that end-to-end tests share: hosts of a usual network, stages of instances, metrics.
+
+use crate::{
+    Error, FiveTuple, Host, HostConfig, Kind, MacAddr, Node, Recorder, Result, Way,
+    nf::{BridgeFirewall, BridgeFirewallConfig, Instance, Rule, Snat, SnatConfig, Translation},
+};
+use ipnet::IpNet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::{Read as _, Write as _},
+    net::{IpAddr, SocketAddr, TcpStream},
+    time::{Duration, Instant},
+};
+
+/// `spec` of a firewall that hosts do not see.
+pub const TRANSPARENT: &str = "forwarding: transparent, tupleEffect: keeps";
+
+/// An address prefix.
+///
+/// # Panics
+/// If it is none.
+#[must_use]
+pub fn net(text: &str) -> IpNet {
+    text.parse().unwrap_or_else(|e| panic!("{text:?} is no prefix: {e}"))
+}
+
+/// An address.
+///
+/// # Panics
+/// If it is none.
+#[must_use]
+pub fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap_or_else(|e| panic!("{text:?} is no address: {e}"))
+}
+
+/// 10.0.0.`last`/24 and fd00::`last`/64 with a MAC address made of it: hosts of several tenants may have all in common.
+///
+/// # Errors
+/// As [`Host::new`].
+pub fn host(node: &Node, name: &str, last: u8) -> Result<Host> {
+    let config = HostConfig::new(name)
+        .mac(MacAddr([2, 0, 0, 0, 0, last]))
+        .address(net(&format!("10.0.0.{last}/24")))
+        .address(net(&format!("fd00::{last}/64")));
+    Host::new(node, config)
+}
+
+/// A host in one subnet, behind a gateway in it.
+///
+/// # Errors
+/// As [`Host::new`].
+pub fn routed_host(node: &Node, name: &str, address: &str, gateway: &str) -> Result<Host> {
+    Host::new(node, HostConfig::new(name).address(net(address)).gateway(ip(gateway)))
+}
+
+/// Transparent, stateless firewalls of these names that drop TCP to `closed` ports under rules `tcp<port>`.
+///
+/// # Errors
+/// As [`BridgeFirewall::new`].
+pub fn firewalls(node: &Node, names: &[&str], closed: &[u16]) -> Result<Vec<BridgeFirewall>> {
+    let rules = || closed.iter().map(|port| Rule::drop(&format!("tcp{port}"), &format!("tcp dport {port}"))).collect();
+    names.iter().map(|name| BridgeFirewall::new(node, BridgeFirewallConfig::new(name, rules()))).collect()
+}
+
+/// A source NAT from 10.0.0.0/24, where it is the gateway 10.0.0.254, to one address of 198.51.100.0/24.
+///
+/// # Errors
+/// As [`Snat::new`].
+pub fn snat(node: &Node, name: &str, outside: &str) -> Result<Snat> {
+    let config = SnatConfig {
+        name: name.to_owned(),
+        inside: vec![net("10.0.0.254/24")],
+        outside: vec![net(&format!("{outside}/24"))],
+        routes: Vec::new(),
+        translations: vec![Translation { from: None, to: ip(outside), ports: None }],
+        mtu: 1500,
+    };
+    Snat::new(node, config)
+}
+
+/// The instances of one stage of a chain, recorded.
+#[derive(Debug)]
+pub struct Stage {
+    recorders: Vec<(String, Recorder)>,
+}
+
+/// What one instance saw of one conversation at one port: frames that came in there, frames that went out.
+pub type Seen = BTreeMap<FiveTuple, BTreeMap<String, BTreeSet<Way>>>;
+
+impl Stage {
+    /// Starts to record all ports of the instances.
+    ///
+    /// # Errors
+    /// As [`Instance::record`].
+    pub fn record<'a>(instances: impl IntoIterator<Item = &'a Instance>) -> Result<Self> {
+        let recorders = instances.into_iter().map(|instance| Ok((instance.name().to_owned(), instance.record()?)));
+        Ok(Self { recorders: recorders.collect::<Result<_>>()? })
+    }
+
+    /// By canonical tuple, which instance saw it at `port` and whether it came in or went out there. Later fragments and
+    /// ICMP errors are left out.
+    ///
+    /// # Errors
+    /// A recorder failed, or lost frames: then nothing can be judged.
+    pub fn seen(&self, port: &str, wanted: impl Fn(&FiveTuple) -> bool) -> Result<Seen> {
+        let mut seen = Seen::new();
+        for (name, recorder) in &self.recorders {
+            let recording = recorder.snapshot()?;
+            if recording.lost != 0 {
+                let reason = format!("it lost {} frames", recording.lost);
+                return Err(Error::Config { object: format!("recorder of {name}"), reason });
+            }
+            let here = recording.sightings.keys();
+            for one in here.filter(|one| one.interface == port && one.kind == Kind::Whole && wanted(&one.tuple)) {
+                let by_instance = seen.entry(one.tuple.canonical()).or_default();
+                by_instance.entry(name.clone()).or_default().insert(one.way);
+            }
+        }
+        Ok(seen)
+    }
+
+    /// By canonical tuple, the one instance that saw both of its directions at `port`.
+    ///
+    /// # Panics
+    /// If a conversation was seen by several instances, or in one direction only, or [`seen`](Self::seen) fails.
+    #[must_use]
+    pub fn pins(&self, port: &str, wanted: impl Fn(&FiveTuple) -> bool) -> BTreeMap<FiveTuple, String> {
+        let both = BTreeSet::from([Way::Received, Way::Sent]);
+        let seen = self.seen(port, wanted).expect("recording");
+        let pin = |(tuple, by_instance): (FiveTuple, BTreeMap<String, BTreeSet<Way>>)| {
+            let ways: Vec<_> = by_instance.into_iter().collect();
+            match ways.as_slice() {
+                [(instance, ways)] if *ways == both => (tuple, instance.clone()),
+                _ => panic!("{tuple} at {port}: not both ways through one instance, but {ways:?}"),
+            }
+        };
+        seen.into_iter().map(pin).collect()
+    }
+}
+
+/// Looks until something holds.
+///
+/// # Panics
+/// If it does not within ten seconds.
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < Duration::from_secs(10), "{what}: not within ten seconds");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// What `GET /metrics` answers in the node's namespace: value by name with labels, as in the text.
+///
+/// # Panics
+/// If it does not answer in time.
+#[must_use]
+pub fn metrics(node: &Node) -> BTreeMap<String, f64> {
+    let read = || -> std::io::Result<String> {
+        let mut stream = TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], 9090)))?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        Ok(text)
+    };
+    let text = node.namespace().run(read).expect("namespace").expect("metrics are served");
+    let lines = text.lines().filter(|line| line.starts_with("switchyard_"));
+    let values = lines.filter_map(|line| line.rsplit_once(' '));
+    values.filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?))).collect()
+}
+
+/// The counter of the data path of this name, an event of `switchyard_events_total`.
+///
+/// # Panics
+/// As [`metrics`], and if there is no such counter.
+#[must_use]
+pub fn event(node: &Node, name: &str) -> u64 {
+    metrics(node)[&format!("switchyard_events_total{{event=\"{name}\"}}")] as u64
+}

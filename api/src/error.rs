@@ -221,7 +221,7 @@ fn element(path: &str) -> Option<(&str, &str, &str)> {
 }
 
 /// Fields that are called otherwise in messages: collection, the model's name, the message's.
-const RENAMED: [(&str, &str, &str); 11] = [
+const RENAMED: [(&str, &str, &str); 10] = [
     ("tenants", "id", "vni"),
     ("attachments", "tenant", "name"),
     ("graphs", "tenant", "name"),
@@ -231,32 +231,24 @@ const RENAMED: [(&str, &str, &str); 11] = [
     ("graphs", "matches", "match"),
     ("functions", "tuple", "tuple_effect"),
     ("functions", "tenancy", "shared"),
-    ("instances", "ports", ""),
     ("instances", "outside", "outside_blocks"),
 ];
 
 fn field(collection: &str, path: &str) -> String {
-    let mut parts: Vec<String> = Vec::new();
-    let one_armed = collection == "instances" && (path == "ports" || path.starts_with("ports.one_armed"));
-    let ports = collection == "instances" && path.starts_with("ports");
-    for part in path.split('.').filter(|part| !part.is_empty()) {
-        let (name, index) = part.find('[').map_or((part, ""), |at| part.split_at(at));
-        // Inside `ports`, `outside` is the port; elsewhere it is the blocks.
-        let renamed = RENAMED.iter().find(|(of, from, _)| *of == collection && *from == name);
-        let name = match renamed {
-            _ if name == "one_armed" => "",
-            Some((_, "outside", _)) if ports => name,
-            Some((_, _, to)) => to,
-            None => name,
+    // A message has an instance's ports beside its other fields, and calls the only one `inside`.
+    if let Some(port) = path.strip_prefix("ports").filter(|_| collection == "instances") {
+        let port = port.trim_start_matches('.');
+        return match port.strip_prefix("one_armed") {
+            Some(rest) => format!("inside{rest}"),
+            None => port.to_owned(),
         };
-        if !name.is_empty() {
-            parts.push(format!("{name}{index}"));
-        }
     }
-    if one_armed {
-        parts.insert(0, "inside".to_owned());
-    }
-    parts.join(".")
+    let parts = path.split('.').map(|part| {
+        let (name, index) = part.find('[').map_or((part, ""), |at| part.split_at(at));
+        let renamed = RENAMED.iter().find(|(of, from, _)| *of == collection && *from == name);
+        format!("{}{index}", renamed.map_or(name, |(_, _, to)| to))
+    });
+    parts.collect::<Vec<_>>().join(".")
 }
 
 #[cfg(test)]

@@ -13,29 +13,29 @@ use state_sync::{
 };
 
 /// Records of the connection table in tests.
-pub const CAPACITY: u64 = 1_000_000;
+pub(crate) const CAPACITY: u64 = 1_000_000;
 /// Seed of the cluster in tests.
-pub const SEED: [u64; 2] = [1, 2];
+pub(crate) const SEED: [u64; 2] = [1, 2];
 
-pub fn name(text: &str) -> ResourceName {
+pub(crate) fn name(text: &str) -> ResourceName {
     ResourceName::new(text).expect("a name")
 }
 
-pub fn path(text: &str) -> ResourcePath {
+pub(crate) fn path(text: &str) -> ResourcePath {
     text.parse().expect("a resource name")
 }
 
-pub fn empty() -> DesiredState {
+pub(crate) fn empty() -> DesiredState {
     let cluster = Cluster { incarnation: 1, seed: SEED };
     DesiredState::empty(Setting { capacity: CAPACITY, cluster }).expect("nothing is wrong with nothing")
 }
 
-pub fn tenant(tenant: &str) -> Resource {
+pub(crate) fn tenant(tenant: &str) -> Resource {
     let budget = Budget { unanswered: 10, established: 20 };
     Resource::Tenant(TenantSpec { name: name(tenant), vni: None, budget })
 }
 
-pub fn attachment(tenant: &str, attachment: &str, side: Side, interface: &str) -> Resource {
+pub(crate) fn attachment(tenant: &str, attachment: &str, side: Side, interface: &str) -> Resource {
     Resource::Attachment(AttachmentSpec {
         tenant: name(tenant),
         name: name(attachment),
@@ -46,7 +46,7 @@ pub fn attachment(tenant: &str, attachment: &str, side: Side, interface: &str) -
     })
 }
 
-pub fn function(function: &str) -> Resource {
+pub(crate) fn function(function: &str) -> Resource {
     Resource::NetworkFunction(FunctionSpec {
         name: name(function),
         forwarding: Forwarding::Transparent,
@@ -56,11 +56,11 @@ pub fn function(function: &str) -> Resource {
     })
 }
 
-pub fn replica_set(function: &str, set: &str) -> Resource {
+pub(crate) fn replica_set(function: &str, set: &str) -> Resource {
     Resource::ReplicaSet(ReplicaSetSpec { function: name(function), name: name(set), max_members: 10 })
 }
 
-pub fn instance(function: &str, set: &str, instance: &str, number: u8) -> Resource {
+pub(crate) fn instance(function: &str, set: &str, instance: &str, number: u8) -> Resource {
     let port = |side: u8| Port {
         interface: format!("p{number}-{side}"),
         mac: MacAddr([2, 0, 0, 0, side, number]),
@@ -76,7 +76,7 @@ pub fn instance(function: &str, set: &str, instance: &str, number: u8) -> Resour
     })
 }
 
-pub fn graph(tenant: &str, graph: &str, function: &str, set: &str) -> Resource {
+pub(crate) fn graph(tenant: &str, graph: &str, function: &str, set: &str) -> Resource {
     let node = name("first");
     Resource::Graph(GraphSpec {
         tenant: name(tenant),
@@ -92,7 +92,7 @@ pub fn graph(tenant: &str, graph: &str, function: &str, set: &str) -> Resource {
 }
 
 /// A tenant with a graph through one function.
-pub fn chain() -> Vec<Resource> {
+pub(crate) fn chain() -> Vec<Resource> {
     vec![
         tenant("acme"),
         attachment("acme", "clients", Side::Client, "eth0"),
@@ -104,13 +104,13 @@ pub fn chain() -> Vec<Resource> {
     ]
 }
 
-pub fn puts(resources: Vec<Resource>) -> Command {
+pub(crate) fn puts(resources: Vec<Resource>) -> Command {
     let put = |resource| Operation::Put { resource, when: Precondition::None };
     Command::batch(resources.into_iter().map(put).collect())
 }
 
 /// The state after commands that are all accepted.
-pub fn after(state: &DesiredState, commands: impl IntoIterator<Item = Command>) -> DesiredState {
+pub(crate) fn after(state: &DesiredState, commands: impl IntoIterator<Item = Command>) -> DesiredState {
     commands.into_iter().fold(state.clone(), |state, command| match state.apply(&command) {
         Ok(applied) => applied.state,
         Err(rejected) => panic!("{rejected}"),
@@ -118,7 +118,7 @@ pub fn after(state: &DesiredState, commands: impl IntoIterator<Item = Command>) 
 }
 
 /// Everything that is observable of a state.
-pub fn dump(state: &DesiredState) -> String {
+pub(crate) fn dump(state: &DesiredState) -> String {
     let entries: Vec<_> = state.entries().map(|(path, entry)| (path.to_string(), entry)).collect();
     format!("{:?} {:?} {entries:#?}", state.revision(), state.image().plan())
 }

@@ -13,8 +13,6 @@ use crate::run::{cargo, seconds, shown};
 /// Name of the environment variable that tells tests and the demonstration where the product's program is.
 pub(crate) const BINARY_VARIABLE: &str = "SWITCHYARD_BIN";
 
-const PRODUCT: &str = "switchyard";
-
 /// An executable that cargo built.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Executable {
@@ -48,10 +46,34 @@ pub(crate) fn build(title: &str, arguments: &[&str]) -> anyhow::Result<Vec<Execu
     Ok(built)
 }
 
-/// The product's program.
-pub(crate) fn switchyard() -> anyhow::Result<Executable> {
-    let built = build("build of switchyard", &["build", "-p", PRODUCT, "--bin", PRODUCT])?;
-    built.into_iter().find(|one| one.target == PRODUCT).context("cargo built no `switchyard`")
+/// Package and target of the product's program.
+pub(crate) const SWITCHYARD: (&str, &str) = ("switchyard", "switchyard");
+
+/// How fast what is built shall be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Profile {
+    /// Built soon.
+    Dev,
+    /// Runs fast.
+    Release,
+}
+
+/// Builds programs, each named by package and target, and returns their paths in that order. All at once, so that what they
+/// share is built once, with one set of features.
+pub(crate) fn programs(wanted: &[(&str, &str)], profile: Profile) -> anyhow::Result<Vec<PathBuf>> {
+    let mut arguments = vec!["build"];
+    for (package, name) in wanted {
+        arguments.extend(["--package", package, "--bin", name]);
+    }
+    if profile == Profile::Release {
+        arguments.push("--release");
+    }
+    let built = build("build", &arguments)?;
+    let path = |(package, name): &(&str, &str)| {
+        let found = built.iter().find(|one| one.package == *package && one.target == *name);
+        Ok(found.with_context(|| format!("cargo built no `{name}`"))?.path.clone())
+    };
+    wanted.iter().map(path).collect()
 }
 
 /// The executable of one of cargo's messages, if it is about one

@@ -1,7 +1,7 @@
 //! The repository's own commands: `cargo xtask <command>`. CI and people run the same ones.
 
 mod cargo;
-mod demo;
+mod product;
 mod run;
 mod setup;
 mod suite;
@@ -18,11 +18,12 @@ Usage: cargo xtask <command>
 
   demo     install what is missing, build, run the demonstration (root)
   test     install what is missing, run all checks and tests (root; skips loudly without)
+  bench    install what is missing, build for speed, measure (root): [--only PREFIX] [--quick]
   setup    install what is missing and nothing else
   verify   formatting, lints, documentation, tidiness; changes nothing
   fix      format, apply the lints' own corrections, rewrite generated documents
 
-What follows `demo` is passed on to the demonstration.";
+What follows `demo` and `bench` is passed on to them.";
 
 fn main() -> ExitCode {
     let arguments = env::args().skip(1).collect::<Vec<_>>();
@@ -45,7 +46,8 @@ fn dispatch(arguments: &[String]) -> anyhow::Result<ExitCode> {
     }
     match command.as_str() {
         "setup" => setup::run()?.into_result()?,
-        "demo" => return demo::run(rest),
+        "demo" => return product::demo(rest),
+        "bench" => return product::bench(rest),
         "test" => return test::run(),
         "verify" => verify::verify()?,
         "fix" => verify::fix()?,

@@ -131,7 +131,7 @@ fn bpf_linker() -> anyhow::Result<()> {
         println!("    bpf-linker {BPF_LINKER}: there");
         return Ok(());
     }
-    println!("    bpf-linker {BPF_LINKER} is built from source; this takes a few minutes");
+    println!("    bpf-linker {BPF_LINKER} is built from source; this takes about two minutes");
     step("bpf-linker", &mut cargo(&["install", "bpf-linker", "--version", BPF_LINKER, "--locked"]))
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
-use crate::cargo::{BINARY_VARIABLE, Executable, build, switchyard};
+use crate::cargo::{BINARY_VARIABLE, Executable, Profile, SWITCHYARD, build, programs};
 use crate::run::{cargo, command, is_root, root, seconds};
 use crate::suite::{self, Outcome};
 use crate::{setup, verify};
@@ -65,7 +65,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
     if is_root() {
         unmet.into_result()?;
     }
-    let switchyard = switchyard()?;
+    let switchyard = programs(&[SWITCHYARD], Profile::Dev)?.remove(0);
     let programs = build("build of the tests", &["test", "--no-run"])?;
     if programs.is_empty() {
         bail!("cargo built no tests");
@@ -75,7 +75,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
     for program in &programs {
         let name = format!("{}/{}", program.package, program.target);
         println!("\n==> {name}");
-        let outcome = suite::run(harness(program, &skip_file).env(BINARY_VARIABLE, &switchyard.path))?;
+        let outcome = suite::run(harness(program, &skip_file).env(BINARY_VARIABLE, &switchyard))?;
         if program.package == PRIVILEGED {
             report.privileged += outcome.passed;
         }

@@ -6,6 +6,9 @@ use anyhow::bail;
 
 use crate::run::{cargo, step};
 
+/// Everything but the eBPF programs, which cannot be built for the host.
+const CLIPPY: &[&str] = &["clippy", "--workspace", "--exclude", "xdp-programs", "--all-targets"];
+
 /// Formatting, lints, documentation, tidiness.
 ///
 /// # Errors
@@ -23,7 +26,7 @@ pub(crate) fn verify() -> anyhow::Result<()> {
 pub(crate) fn style() -> Vec<String> {
     let mut steps = [
         ("format", cargo(&["fmt", "--all", "--check"])),
-        ("lints", cargo(&["clippy", "--all-targets", "--keep-going", "--", "-D", "warnings"])),
+        ("lints", cargo(&[CLIPPY, &["--keep-going", "--", "-D", "warnings"]].concat())),
         ("documentation", cargo(&["doc", "--no-deps", "--lib", "--keep-going"])),
     ];
     steps[2].1.env("RUSTDOCFLAGS", "-Dwarnings");
@@ -39,7 +42,7 @@ fn attempt(title: &str, command: &mut Command) -> Option<String> {
 /// # Errors
 /// One of the tools fails.
 pub(crate) fn fix() -> anyhow::Result<()> {
-    step("lints", &mut cargo(&["clippy", "--fix", "--allow-dirty", "--allow-staged", "--all-targets"]))?;
+    step("lints", &mut cargo(&[CLIPPY, &["--fix", "--allow-dirty", "--allow-staged"]].concat()))?;
     step("format", &mut cargo(&["fmt", "--all"]))?;
     let mut documents = cargo(&["test", "--quiet", "--package", "tests", "--test", "tidy", "generated_documents"]);
     step("generated documents", documents.env("SWITCHYARD_BLESS", "1"))

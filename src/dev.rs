@@ -33,8 +33,8 @@ pub(crate) async fn run(args: DevArgs) -> Result<(), Failure> {
         .map_err(|error| Failure::new(format!("start the control plane: {error}")))?;
     let metrics = Metrics::new(control.clone()).map_err(|error| Failure::new(format!("set up metrics: {error}")))?;
     let metrics = Arc::new(metrics);
-    let metrics_task = metrics_listener
-        .map(|listener| tokio::spawn(api::metrics::serve(listener, Arc::clone(&metrics))));
+    let metrics_task =
+        metrics_listener.map(|listener| tokio::spawn(api::metrics::serve(listener, Arc::clone(&metrics))));
     let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
     let (Ok(mut interrupt), Ok(mut terminate)) = signals else {
         return Err(Failure::new("signals cannot be received"));

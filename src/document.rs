@@ -80,7 +80,8 @@ fn split(text: &str) -> Vec<(u64, &str)> {
     let mut parts = Vec::new();
     let (mut start, mut first_line, mut offset) = (0, 1, 0);
     for (line, number) in text.split_inclusive('\n').zip(1u64..) {
-        let ends = line.strip_prefix("---").is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace));
+        let ends =
+            line.strip_prefix("---").is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace));
         if ends {
             parts.push((first_line, &text[start..offset]));
             start = offset + line.len();
@@ -102,18 +103,21 @@ fn read_one(file: &str, first_line: u64, text: &str) -> Result<Source, String> {
         return Err(fail(format!("apiVersion: {:?} is not {API_VERSION}", head.api_version)));
     }
     let (name, union) = match head.kind.as_str() {
-        "Tenant" => build::<v1::Tenant>(text, &at, "tenants/{name}", |name, spec| Union::Tenant(v1::Tenant { name, ..spec }))?,
+        "Tenant" => {
+            build::<v1::Tenant>(text, &at, "tenants/{name}", |name, spec| Union::Tenant(v1::Tenant { name, ..spec }))?
+        }
         "Attachment" => build::<v1::Attachment>(text, &at, "tenants/{tenant}/attachments/{name}", |name, spec| {
             Union::Attachment(v1::Attachment { name, ..spec })
         })?,
         "NetworkFunction" => build::<v1::NetworkFunction>(text, &at, "networkFunctions/{name}", |name, spec| {
             Union::NetworkFunction(v1::NetworkFunction { name, ..spec })
         })?,
-        "ReplicaSet" => {
-            build::<v1::ReplicaSet>(text, &at, "networkFunctions/{networkFunction}/replicaSets/{name}", |name, spec| {
-                Union::ReplicaSet(v1::ReplicaSet { name, ..spec })
-            })?
-        }
+        "ReplicaSet" => build::<v1::ReplicaSet>(
+            text,
+            &at,
+            "networkFunctions/{networkFunction}/replicaSets/{name}",
+            |name, spec| Union::ReplicaSet(v1::ReplicaSet { name, ..spec }),
+        )?,
         "Instance" => build::<v1::Instance>(
             text,
             &at,

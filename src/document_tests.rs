@@ -134,7 +134,10 @@ spec: {bugdet: {}}
     ];
     assert_eq!(problems.len(), starts.len(), "{problems:#?}");
     for (problem, (start, word)) in problems.iter().zip(starts) {
-        assert!(problem.starts_with(start) && problem.contains(word), "{problem} should begin with {start}, name {word}");
+        assert!(
+            problem.starts_with(start) && problem.contains(word),
+            "{problem} should begin with {start}, name {word}"
+        );
     }
 }
 

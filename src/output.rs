@@ -37,7 +37,9 @@ pub(crate) fn table(headers: &[&str], rows: &[Vec<String>], with_headers: bool) 
     }
     lines.extend(rows.iter().map(|row| row.iter().map(String::as_str).collect()));
     let widths: Vec<usize> = (0..headers.len())
-        .map(|column| lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0))
+        .map(|column| {
+            lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+        })
         .collect();
     let mut text = String::new();
     for line in lines {

@@ -98,9 +98,13 @@ pub(crate) fn rejected(rejected: &Rejected, place: &Place<'_>) -> Status {
     let reasons: Vec<Reason> = refusals.chain(violations).collect();
     let codes: BTreeSet<i32> = reasons.iter().map(|reason| reason.code.into()).collect();
     let names: BTreeSet<&str> = reasons.iter().map(|reason| reason.reason.as_str()).collect();
-    let code = if codes.len() == 1 { reasons.first().map_or(Code::Internal, |r| r.code) } else { Code::InvalidArgument };
+    let code =
+        if codes.len() == 1 { reasons.first().map_or(Code::Internal, |r| r.code) } else { Code::InvalidArgument };
     let mut details = ErrorDetails::new();
-    info(&mut details, if names.len() == 1 { names.first().copied().unwrap_or_default() } else { "INVALID_CONFIGURATION" });
+    info(
+        &mut details,
+        if names.len() == 1 { names.first().copied().unwrap_or_default() } else { "INVALID_CONFIGURATION" },
+    );
     for reason in reasons.iter().take(VIOLATIONS_MAX) {
         match code {
             Code::FailedPrecondition => {
@@ -269,11 +273,7 @@ mod tests {
                 "edges[3].match.client_ports[0]",
             ),
             (r#"functions["fw"].tenancy.tags["acme"]"#, "networkFunctions/fw", r#"shared.tags["acme"]"#),
-            (
-                r#"functions["fw"].replica_sets["v1"].max_members"#,
-                "networkFunctions/fw/replicaSets/v1",
-                "max_members",
-            ),
+            (r#"functions["fw"].replica_sets["v1"].max_members"#, "networkFunctions/fw/replicaSets/v1", "max_members"),
             (
                 r#"functions["fw"].replica_sets["v1"].instances["a"].ports.outside.mac"#,
                 "networkFunctions/fw/replicaSets/v1/instances/a",

@@ -26,7 +26,7 @@ pub use tonic_types::StatusExt;
 
 /// Generated message types, clients and servers of `switchyard.v1`. Resource messages have a serial form, the `spec` of
 /// documents: field names in camel case, defaults left out, output-only fields and names not in it.
-#[allow(missing_docs, clippy::all, reason = "generated code")]
+#[allow(missing_docs, clippy::all, clippy::allow_attributes_without_reason, reason = "generated code")]
 pub mod v1 {
     tonic::include_proto!("switchyard.v1");
 }

@@ -6,7 +6,10 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
-use prometheus::{Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
 use state_sync::{ControlPlane, Observer};
 use std::sync::Arc;
 use tokio::net::TcpListener;
@@ -82,9 +85,7 @@ pub async fn serve(listener: TcpListener, metrics: Arc<Metrics>) -> std::io::Res
         let metrics = Arc::clone(&metrics);
         async move {
             match tokio::task::spawn_blocking(move || metrics.text()).await {
-                Ok(Ok(text)) => {
-                    ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response()
-                }
+                Ok(Ok(text)) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
                 Ok(Err(error)) => failed(&error.to_string()),
                 Err(error) => failed(&error.to_string()),
             }
@@ -129,7 +130,10 @@ impl DataPathCollector {
                 Opts::new("switchyard_events_total", "What else the data path counts, frames that came in among it."),
                 &["event"],
             )?,
-            flows: IntGaugeVec::new(Opts::new("switchyard_flows", "Flow records by tenant and state."), &["tenant", "state"])?,
+            flows: IntGaugeVec::new(
+                Opts::new("switchyard_flows", "Flow records by tenant and state."),
+                &["tenant", "state"],
+            )?,
             capacity: IntGauge::new("switchyard_flow_capacity", "Flow records the connection table holds.")?,
             generation: IntGauge::new("switchyard_plan_generation", "Number of the plan in force.")?,
             tables: GaugeVec::new(
@@ -157,7 +161,8 @@ impl DataPathCollector {
             self.lookups.with_label_values(&[tier]).inc_by(counters.event(counter));
         }
         self.events.reset();
-        let is_event = |counter: &&Counter| !VERDICTS.contains(counter) && TIERS.iter().all(|(tier, _)| tier != *counter);
+        let is_event =
+            |counter: &&Counter| !VERDICTS.contains(counter) && TIERS.iter().all(|(tier, _)| tier != *counter);
         for counter in Counter::ALL.iter().filter(is_event) {
             self.events.with_label_values(&[counter.name()]).inc_by(counters.event(*counter));
         }

@@ -73,7 +73,9 @@ impl fmt::Display for Address {
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// The address is reachable from other machines.
-    #[error("listen on {0}: not a loopback address, and the API has no authentication; use 127.0.0.1, ::1 or a Unix socket")]
+    #[error(
+        "listen on {0}: not a loopback address, and the API has no authentication; use 127.0.0.1, ::1 or a Unix socket"
+    )]
     NotLoopback(SocketAddr),
     /// The address cannot be listened on.
     #[error("listen on {address}: {source}")]
@@ -145,7 +147,8 @@ pub async fn serve(
             .register_encoded_file_descriptor_set(DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    let setup = |what| move |error: tonic_reflection::server::Error| ServeError::Setup { what, cause: error.to_string() };
+    let setup =
+        |what| move |error: tonic_reflection::server::Error| ServeError::Setup { what, cause: error.to_string() };
     let v1 = reflection().build_v1().map_err(setup("reflection v1"))?;
     let v1alpha = reflection().build_v1alpha().map_err(setup("reflection v1alpha"))?;
 

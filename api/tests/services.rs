@@ -63,10 +63,12 @@ async fn a_tenant_is_created_read_changed_and_deleted() {
     let error = client.update_tenant(update).await.expect_err("there is no such field");
     assert_eq!((error.code(), fields(&error)), (Code::InvalidArgument, vec!["update_mask".to_owned()]));
 
-    let delete = v1::DeleteTenantRequest { name: name.clone(), etag: created.etag, ..v1::DeleteTenantRequest::default() };
+    let delete =
+        v1::DeleteTenantRequest { name: name.clone(), etag: created.etag, ..v1::DeleteTenantRequest::default() };
     let error = client.delete_tenant(delete).await.expect_err("the etag is stale");
     assert_eq!(error.code(), Code::Aborted);
-    let delete = v1::DeleteTenantRequest { name: name.clone(), etag: updated.etag, ..v1::DeleteTenantRequest::default() };
+    let delete =
+        v1::DeleteTenantRequest { name: name.clone(), etag: updated.etag, ..v1::DeleteTenantRequest::default() };
     client.delete_tenant(delete).await.expect("deleted");
     let error = client.get_tenant(v1::GetTenantRequest { name }).await.expect_err("gone");
     assert_eq!((error.code(), reason(&error).as_str()), (Code::NotFound, "NOT_FOUND"));
@@ -305,7 +307,8 @@ async fn what_the_data_path_says_is_shown_with_names() {
     assert_eq!(found.outcome(), v1::TraceOutcome::Dropped);
     assert_eq!((found.drop_reason.as_str(), found.graph.as_str()), ("no_match", "tenants/acme/graphs/web"));
     assert_eq!(found.hops[0].target, "networkFunctions/fw/replicaSets/v1/instances/a");
-    let error = flows.trace_flow(v1::TraceFlowRequest { source: None, side: 0, ..trace }).await.expect_err("incomplete");
+    let error =
+        flows.trace_flow(v1::TraceFlowRequest { source: None, side: 0, ..trace }).await.expect_err("incomplete");
     assert_eq!(fields(&error), ["side", "source"]);
 
     let mut system = SystemServiceClient::new(channel);
@@ -333,10 +336,10 @@ async fn what_the_data_path_says_is_shown_with_names() {
 #[tokio::test]
 async fn health_and_reflection_answer() {
     use tonic_health::pb::health_client::HealthClient;
+    use tonic_reflection::pb::v1::ServerReflectionRequest;
     use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
     use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
     use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
-    use tonic_reflection::pb::v1::ServerReflectionRequest;
 
     let server = Server::start("health").await;
     let channel = server.channel().await;

@@ -25,7 +25,8 @@ pub(crate) fn read_files(files: &[PathBuf]) -> Result<Vec<Source>, Failure> {
             std::fs::read_to_string(file)
         };
         let name = if is_stdin { "stdin".to_owned() } else { file.display().to_string() };
-        match text.map_err(|error| vec![format!("read {name}: {error}")]).and_then(|text| document::read(&name, &text)) {
+        match text.map_err(|error| vec![format!("read {name}: {error}")]).and_then(|text| document::read(&name, &text))
+        {
             Ok(found) => sources.extend(found),
             Err(found) => problems.extend(found),
         }
@@ -125,8 +126,7 @@ fn lines<'a>(before: &'a str, after: &'a str) -> Vec<(char, &'a str)> {
     let mut common = vec![vec![0usize; b.len() + 1]; a.len() + 1];
     for i in (0..a.len()).rev() {
         for j in (0..b.len()).rev() {
-            common[i][j] =
-                if a[i] == b[j] { common[i + 1][j + 1] + 1 } else { common[i + 1][j].max(common[i][j + 1]) };
+            common[i][j] = if a[i] == b[j] { common[i + 1][j + 1] + 1 } else { common[i + 1][j].max(common[i][j + 1]) };
         }
     }
     let (mut i, mut j, mut marked) = (0, 0, Vec::new());

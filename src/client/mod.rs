@@ -74,7 +74,8 @@ fn failure(status: &Status, place: impl Fn(&str) -> String) -> Failure {
     if let Some(quota) = details.quota_failure() {
         problems.extend(quota.violations.iter().map(|v| format!("{}: {}", v.subject, v.description)));
     }
-    let without_details = [Code::NotFound, Code::AlreadyExists, Code::Aborted].contains(&status.code()) && problems.len() <= 1;
+    let without_details =
+        [Code::NotFound, Code::AlreadyExists, Code::Aborted].contains(&status.code()) && problems.len() <= 1;
     if problems.is_empty() || without_details {
         problems = vec![status.message().to_owned()];
     }
@@ -82,7 +83,9 @@ fn failure(status: &Status, place: impl Fn(&str) -> String) -> Failure {
     match status.code() {
         Code::NotFound => failure.hint("`switchyard get KIND` lists what there is."),
         Code::Aborted => failure.hint("it was changed meanwhile; read it again and repeat."),
-        Code::FailedPrecondition => failure.hint("change or delete what stands against it first, or do both in one `apply`."),
+        Code::FailedPrecondition => {
+            failure.hint("change or delete what stands against it first, or do both in one `apply`.")
+        }
         Code::InvalidArgument => failure.hint("nothing was changed; correct all of these and repeat."),
         Code::ResourceExhausted => failure.hint("nothing was changed; lower the budgets or raise --flow-capacity."),
         Code::Unavailable => failure.hint("see `switchyard status` and the log of the server."),

@@ -26,7 +26,10 @@ pub(crate) async fn status(channel: Channel, output: OutputArgs) -> Result<ExitC
     };
     println!("Version:      {}", status.version);
     println!("Revision:     {}", status.revision);
-    println!("Plan:         {} (desired {}), digest {}", status.generation, status.desired_generation, status.plan_digest);
+    println!(
+        "Plan:         {} (desired {}), digest {}",
+        status.generation, status.desired_generation, status.plan_digest
+    );
     println!("Programmed:   {state}");
     println!("Flows:        {} of {}", status.flows, status.flow_capacity);
     let with_headers = !output.no_headers;
@@ -42,8 +45,7 @@ pub(crate) async fn status(channel: Channel, output: OutputArgs) -> Result<ExitC
         })
         .collect();
     section(&["TENANT", "UNANSWERED", "ESTABLISHED"], &rows, with_headers);
-    let rows: Vec<Vec<String>> =
-        status.views.iter().map(|it| vec![it.graph.clone(), it.view.to_string()]).collect();
+    let rows: Vec<Vec<String>> = status.views.iter().map(|it| vec![it.graph.clone(), it.view.to_string()]).collect();
     section(&["GRAPH", "VIEW"], &rows, with_headers);
     let rows: Vec<Vec<String>> = status
         .tables
@@ -51,11 +53,8 @@ pub(crate) async fn status(channel: Channel, output: OutputArgs) -> Result<ExitC
         .map(|it| vec![it.replica_set.clone(), it.members.to_string(), it.slots.to_string(), it.digest.clone()])
         .collect();
     section(&["REPLICA SET", "MEMBERS", "SLOTS", "DIGEST"], &rows, with_headers);
-    let rows: Vec<Vec<String>> = status
-        .pending_ports
-        .iter()
-        .map(|it| vec![it.owner.clone(), it.interface.clone(), it.reason.clone()])
-        .collect();
+    let rows: Vec<Vec<String>> =
+        status.pending_ports.iter().map(|it| vec![it.owner.clone(), it.interface.clone(), it.reason.clone()]).collect();
     section(&["WAITING PORT", "INTERFACE", "REASON"], &rows, with_headers);
     Ok(ExitCode::SUCCESS)
 }
@@ -297,7 +296,9 @@ pub(crate) async fn trace(channel: Channel, query: Query, output: OutputArgs) ->
                 let text = format!("dropped: {}: {}", trace.drop_reason, trace.drop_meaning);
                 println!("{}", shade(&text, Shade::Bad));
             }
-            v1::TraceOutcome::TupleChanges => println!("tuple_changes: the last hop rewrites the tuple; trace the new one"),
+            v1::TraceOutcome::TupleChanges => {
+                println!("tuple_changes: the last hop rewrites the tuple; trace the new one")
+            }
             v1::TraceOutcome::FlowEnds => println!("flow_ends: the last hop opens a connection of its own"),
             v1::TraceOutcome::Delivered | v1::TraceOutcome::Unspecified => println!("{outcome}"),
         }

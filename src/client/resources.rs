@@ -85,7 +85,10 @@ async fn fetch_one(channel: Channel, path: &Path) -> Result<v1::Resource, tonic:
         }
         KindArg::NetworkFunction => {
             let mut client = NetworkFunctionServiceClient::new(channel);
-            Ok(union(client.get_network_function(v1::GetNetworkFunctionRequest { name }).await?, Union::NetworkFunction))
+            Ok(union(
+                client.get_network_function(v1::GetNetworkFunctionRequest { name }).await?,
+                Union::NetworkFunction,
+            ))
         }
         KindArg::ReplicaSet => {
             let mut client = NetworkFunctionServiceClient::new(channel);
@@ -128,7 +131,13 @@ async fn fetch_all(channel: Channel, path: &Path) -> Result<Vec<v1::Resource>, t
             Union::Attachment
         ),
         KindArg::Graph => {
-            pages!(GraphServiceClient::new(channel), list_graphs, ListGraphsRequest { parent: parent }, graphs, Union::Graph)
+            pages!(
+                GraphServiceClient::new(channel),
+                list_graphs,
+                ListGraphsRequest { parent: parent },
+                graphs,
+                Union::Graph
+            )
         }
         KindArg::NetworkFunction => pages!(
             NetworkFunctionServiceClient::new(channel),

@@ -156,7 +156,8 @@ async fn waiting_writes_are_installed_together() {
         .await;
         outcomes
     });
-    let sent = std::future::poll_fn(|context| std::task::Poll::Ready(waiting.as_mut().poll(context).is_pending())).await;
+    let sent =
+        std::future::poll_fn(|context| std::task::Poll::Ready(waiting.as_mut().poll(context).is_pending())).await;
     assert!(sent, "nothing is answered while the gate is shut");
     open.send(()).expect("the gate opens");
     let outcomes = waiting.await;
@@ -184,11 +185,7 @@ async fn what_cannot_be_installed_is_kept_and_tried_again() {
 async fn a_restart_installs_what_was_stored() {
     let first = start("restart", NEVER);
     first.control.write(puts(chain())).await.expect("accepted");
-    first
-        .control
-        .write(puts(vec![attachment("acme", "more", Side::Client, "eth5")]))
-        .await
-        .expect("accepted");
+    first.control.write(puts(vec![attachment("acme", "more", Side::Client, "eth5")])).await.expect("accepted");
     let before = dump(&first.control.state());
     let directory = first.directory.clone();
     let kept = std::fs::read(directory.join("state.redb")).expect("read");

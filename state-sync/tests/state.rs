@@ -45,8 +45,7 @@ fn everything_wrong_is_reported_at_once_and_nothing_changes() {
     let kinds: Vec<ViolationKind> = rejected.violations.iter().map(|violation| violation.kind).collect();
     assert!(kinds.contains(&ViolationKind::UnknownFunction), "{kinds:?}");
     assert!(kinds.contains(&ViolationKind::UnknownAttachment), "{kinds:?}");
-    let no_parent =
-        Refusal::NoParent { path: path("tenants/nobody/attachments/x"), parent: path("tenants/nobody") };
+    let no_parent = Refusal::NoParent { path: path("tenants/nobody/attachments/x"), parent: path("tenants/nobody") };
     assert_eq!(rejected.refusals, [no_parent]);
     assert_eq!(dump(&state), before);
 }
@@ -109,10 +108,7 @@ fn a_chosen_vni_is_kept_and_given_to_nobody_else() {
     let vni = |text: &str| state.get(&path(text)).expect(text).number;
     assert_eq!((vni("tenants/a"), vni("tenants/b"), vni("tenants/c")), (2, 1, 3));
     let rejected = state.apply(&puts(vec![with_vni("b", 9)])).expect_err("it cannot change");
-    assert_eq!(
-        rejected.refusals,
-        [Refusal::Immutable { path: path("tenants/b"), field: "vni", value: 1 }]
-    );
+    assert_eq!(rejected.refusals, [Refusal::Immutable { path: path("tenants/b"), field: "vni", value: 1 }]);
     let rejected = state.apply(&puts(vec![with_vni("d", 1)])).expect_err("it is taken");
     assert_eq!(rejected.violations.first().map(|violation| violation.kind), Some(ViolationKind::DuplicateId));
     // Putting the tenant without a VNI keeps it.
@@ -121,12 +117,10 @@ fn a_chosen_vni_is_kept_and_given_to_nobody_else() {
 
 #[test]
 fn pruning_stays_within_what_is_listed() {
-    let other = vec![
-        tenant("other"),
-        attachment("other", "clients", Side::Client, "eth2"),
-    ];
+    let other = vec![tenant("other"), attachment("other", "clients", Side::Client, "eth2")];
     let state = after(&empty(), [puts(chain()), puts(other)]);
-    let state = after(&state, [puts(vec![attachment("acme", "spare", Side::Client, "eth3"), instance("fw", "v1", "b", 2)])]);
+    let state =
+        after(&state, [puts(vec![attachment("acme", "spare", Side::Client, "eth3"), instance("fw", "v1", "b", 2)])]);
     let mut command = puts(chain());
     command.prune = true;
     let applied = state.apply(&command).expect("accepted");

@@ -23,7 +23,8 @@ pub(crate) fn vlan(raw: u32) -> Result<VlanId, String> {
 impl TryFrom<v1::Attachment> for AttachmentSpec {
     type Error = Violations;
     fn try_from(proto: v1::Attachment) -> Result<Self, Violations> {
-        let v1::Attachment { name, id: _, side: raw_side, interface, vlan: raw_vlan, prefixes, etag: _, status: _ } = proto;
+        let v1::Attachment { name, id: _, side: raw_side, interface, vlan: raw_vlan, prefixes, etag: _, status: _ } =
+            proto;
         let mut violations = Violations::new();
         let key = violations.take("name", path(&name, Kind::Attachment));
         let side = violations.take("side", side(raw_side));

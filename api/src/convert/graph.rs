@@ -3,7 +3,9 @@
 use super::{name, path, port_range, port_range_out, prefix};
 use crate::fields::Violations;
 use crate::v1;
-use chain_graph::model::{EdgeFrom, EdgeMatch, EdgeTo, GraphEdge, GraphNode, ObjectKey, Protocol, ResourceName, ValueError};
+use chain_graph::model::{
+    EdgeFrom, EdgeMatch, EdgeTo, GraphEdge, GraphNode, ObjectKey, Protocol, ResourceName, ValueError,
+};
 use state_sync::{GraphSpec, Kind, ResourcePath};
 
 /// Reads a protocol.
@@ -97,7 +99,8 @@ impl From<&EdgeMatch> for v1::EdgeMatch {
 impl TryFrom<v1::Graph> for GraphSpec {
     type Error = Violations;
     fn try_from(proto: v1::Graph) -> Result<Self, Violations> {
-        let v1::Graph { name: text, id: _, client_attachments, server_attachments, nodes, edges, etag: _, status: _ } = proto;
+        let v1::Graph { name: text, id: _, client_attachments, server_attachments, nodes, edges, etag: _, status: _ } =
+            proto;
         let mut violations = Violations::new();
         let key = violations.take("name", path(&text, Kind::Graph));
         let client: Vec<ResourceName> = violations.take_each("client_attachments", client_attachments, name);

@@ -110,9 +110,7 @@ pub(crate) const fn member(kind: Kind) -> &'static str {
 pub(crate) fn present(entry: &Entry, status: Option<v1::ProgrammedStatus>) -> v1::Resource {
     let (etag, id) = (etag(entry.revision), entry.number);
     let resource = match &entry.resource {
-        Resource::Tenant(spec) => {
-            v1::resource::Resource::Tenant(v1::Tenant { vni: id, etag, status, ..spec.into() })
-        }
+        Resource::Tenant(spec) => v1::resource::Resource::Tenant(v1::Tenant { vni: id, etag, status, ..spec.into() }),
         Resource::Attachment(spec) => {
             v1::resource::Resource::Attachment(v1::Attachment { id, etag, status, ..spec.into() })
         }
@@ -122,9 +120,7 @@ pub(crate) fn present(entry: &Entry, status: Option<v1::ProgrammedStatus>) -> v1
         Resource::ReplicaSet(spec) => {
             v1::resource::Resource::ReplicaSet(v1::ReplicaSet { id, etag, status, ..spec.into() })
         }
-        Resource::Instance(spec) => {
-            v1::resource::Resource::Instance(v1::Instance { id, etag, status, ..spec.into() })
-        }
+        Resource::Instance(spec) => v1::resource::Resource::Instance(v1::Instance { id, etag, status, ..spec.into() }),
         Resource::Graph(spec) => v1::resource::Resource::Graph(v1::Graph { id, etag, status, ..spec.into() }),
     };
     v1::Resource { resource: Some(resource) }

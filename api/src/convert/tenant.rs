@@ -15,8 +15,9 @@ impl TryFrom<v1::Tenant> for TenantSpec {
         let name = violations.take("name", tenant_name(&name));
         let vni = match vni {
             0 => None,
-            raw => violations
-                .take("vni", TenantId::new(raw).ok_or_else(|| format!("{raw} is above {}", TenantId::MAX))),
+            raw => {
+                violations.take("vni", TenantId::new(raw).ok_or_else(|| format!("{raw} is above {}", TenantId::MAX)))
+            }
         };
         let budget = match budget {
             Some(v1::Budget { unanswered, established }) => Some(Budget { unanswered, established }),

@@ -8,12 +8,19 @@ use tonic::{Request, Response, Status};
 
 #[tonic::async_trait]
 impl AttachmentService for Api {
-    async fn create_attachment(&self, request: Request<v1::CreateAttachmentRequest>) -> Result<Response<v1::Attachment>, Status> {
-        let v1::CreateAttachmentRequest { parent, attachment_id, attachment, validate_only, request_id } = request.into_inner();
+    async fn create_attachment(
+        &self,
+        request: Request<v1::CreateAttachmentRequest>,
+    ) -> Result<Response<v1::Attachment>, Status> {
+        let v1::CreateAttachmentRequest { parent, attachment_id, attachment, validate_only, request_id } =
+            request.into_inner();
         self.create(&parent, &attachment_id, attachment, validate_only, request_id).await
     }
 
-    async fn get_attachment(&self, request: Request<v1::GetAttachmentRequest>) -> Result<Response<v1::Attachment>, Status> {
+    async fn get_attachment(
+        &self,
+        request: Request<v1::GetAttachmentRequest>,
+    ) -> Result<Response<v1::Attachment>, Status> {
         self.get(&request.into_inner().name)
     }
 
@@ -26,7 +33,10 @@ impl AttachmentService for Api {
         Ok(Response::new(v1::ListAttachmentsResponse { attachments, next_page_token }))
     }
 
-    async fn update_attachment(&self, request: Request<v1::UpdateAttachmentRequest>) -> Result<Response<v1::Attachment>, Status> {
+    async fn update_attachment(
+        &self,
+        request: Request<v1::UpdateAttachmentRequest>,
+    ) -> Result<Response<v1::Attachment>, Status> {
         let v1::UpdateAttachmentRequest { attachment, update_mask, validate_only } = request.into_inner();
         self.update(attachment, update_mask, validate_only).await
     }

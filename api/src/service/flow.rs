@@ -14,7 +14,10 @@ use xdp_layout::{Addr, InstanceId};
 
 #[tonic::async_trait]
 impl FlowService for Api {
-    async fn list_flows(&self, request: Request<v1::ListFlowsRequest>) -> Result<Response<v1::ListFlowsResponse>, Status> {
+    async fn list_flows(
+        &self,
+        request: Request<v1::ListFlowsRequest>,
+    ) -> Result<Response<v1::ListFlowsResponse>, Status> {
         let v1::ListFlowsRequest { parent, page_size, page_token, instance } = request.into_inner();
         let state = self.control.state();
         let page = Page::read(page_size, &page_token, &(&parent, &instance)).map_err(error::invalid)?;
@@ -54,7 +57,10 @@ impl FlowService for Api {
         }))
     }
 
-    async fn trace_flow(&self, request: Request<v1::TraceFlowRequest>) -> Result<Response<v1::TraceFlowResponse>, Status> {
+    async fn trace_flow(
+        &self,
+        request: Request<v1::TraceFlowRequest>,
+    ) -> Result<Response<v1::TraceFlowResponse>, Status> {
         let state = self.control.state();
         let query = match trace_query(request.into_inner(), state.desired()).map_err(error::invalid)? {
             TraceRequest::Query(query) => query,

@@ -127,7 +127,14 @@ impl Api {
     }
 
     /// Standard method Delete.
-    async fn delete(&self, name: &str, kind: Kind, etag: &str, cascade: bool, validate_only: bool) -> Result<Response<()>, Status> {
+    async fn delete(
+        &self,
+        name: &str,
+        kind: Kind,
+        etag: &str,
+        cascade: bool,
+        validate_only: bool,
+    ) -> Result<Response<()>, Status> {
         let path = read_path(name, kind, "name")?;
         let when = precondition(etag, Precondition::Exists);
         let command = Command::one(Operation::Delete { path, when, cascade });
@@ -136,7 +143,12 @@ impl Api {
     }
 
     /// Runs a command about one resource and returns that.
-    async fn one<M: Message>(&self, command: Command, validate_only: bool, path: &ResourcePath) -> Result<Response<M>, Status> {
+    async fn one<M: Message>(
+        &self,
+        command: Command,
+        validate_only: bool,
+        path: &ResourcePath,
+    ) -> Result<Response<M>, Status> {
         let place = Place::Field(path, member(M::KIND));
         let (changes, _) = self.run(command, validate_only, &place).await.map_err(|failure| failure.status)?;
         self.first(&changes, validate_only)

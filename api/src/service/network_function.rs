@@ -8,12 +8,19 @@ use tonic::{Request, Response, Status};
 
 #[tonic::async_trait]
 impl NetworkFunctionService for Api {
-    async fn create_network_function(&self, request: Request<v1::CreateNetworkFunctionRequest>) -> Result<Response<v1::NetworkFunction>, Status> {
-        let v1::CreateNetworkFunctionRequest { network_function_id, network_function, validate_only, request_id } = request.into_inner();
+    async fn create_network_function(
+        &self,
+        request: Request<v1::CreateNetworkFunctionRequest>,
+    ) -> Result<Response<v1::NetworkFunction>, Status> {
+        let v1::CreateNetworkFunctionRequest { network_function_id, network_function, validate_only, request_id } =
+            request.into_inner();
         self.create("", &network_function_id, network_function, validate_only, request_id).await
     }
 
-    async fn get_network_function(&self, request: Request<v1::GetNetworkFunctionRequest>) -> Result<Response<v1::NetworkFunction>, Status> {
+    async fn get_network_function(
+        &self,
+        request: Request<v1::GetNetworkFunctionRequest>,
+    ) -> Result<Response<v1::NetworkFunction>, Status> {
         self.get(&request.into_inner().name)
     }
 
@@ -26,22 +33,35 @@ impl NetworkFunctionService for Api {
         Ok(Response::new(v1::ListNetworkFunctionsResponse { network_functions, next_page_token }))
     }
 
-    async fn update_network_function(&self, request: Request<v1::UpdateNetworkFunctionRequest>) -> Result<Response<v1::NetworkFunction>, Status> {
+    async fn update_network_function(
+        &self,
+        request: Request<v1::UpdateNetworkFunctionRequest>,
+    ) -> Result<Response<v1::NetworkFunction>, Status> {
         let v1::UpdateNetworkFunctionRequest { network_function, update_mask, validate_only } = request.into_inner();
         self.update(network_function, update_mask, validate_only).await
     }
 
-    async fn delete_network_function(&self, request: Request<v1::DeleteNetworkFunctionRequest>) -> Result<Response<()>, Status> {
+    async fn delete_network_function(
+        &self,
+        request: Request<v1::DeleteNetworkFunctionRequest>,
+    ) -> Result<Response<()>, Status> {
         let v1::DeleteNetworkFunctionRequest { name, etag, force, validate_only } = request.into_inner();
         self.delete(&name, Kind::NetworkFunction, &etag, force, validate_only).await
     }
 
-    async fn create_replica_set(&self, request: Request<v1::CreateReplicaSetRequest>) -> Result<Response<v1::ReplicaSet>, Status> {
-        let v1::CreateReplicaSetRequest { parent, replica_set_id, replica_set, validate_only, request_id } = request.into_inner();
+    async fn create_replica_set(
+        &self,
+        request: Request<v1::CreateReplicaSetRequest>,
+    ) -> Result<Response<v1::ReplicaSet>, Status> {
+        let v1::CreateReplicaSetRequest { parent, replica_set_id, replica_set, validate_only, request_id } =
+            request.into_inner();
         self.create(&parent, &replica_set_id, replica_set, validate_only, request_id).await
     }
 
-    async fn get_replica_set(&self, request: Request<v1::GetReplicaSetRequest>) -> Result<Response<v1::ReplicaSet>, Status> {
+    async fn get_replica_set(
+        &self,
+        request: Request<v1::GetReplicaSetRequest>,
+    ) -> Result<Response<v1::ReplicaSet>, Status> {
         self.get(&request.into_inner().name)
     }
 
@@ -54,7 +74,10 @@ impl NetworkFunctionService for Api {
         Ok(Response::new(v1::ListReplicaSetsResponse { replica_sets, next_page_token }))
     }
 
-    async fn update_replica_set(&self, request: Request<v1::UpdateReplicaSetRequest>) -> Result<Response<v1::ReplicaSet>, Status> {
+    async fn update_replica_set(
+        &self,
+        request: Request<v1::UpdateReplicaSetRequest>,
+    ) -> Result<Response<v1::ReplicaSet>, Status> {
         let v1::UpdateReplicaSetRequest { replica_set, update_mask, validate_only } = request.into_inner();
         self.update(replica_set, update_mask, validate_only).await
     }
@@ -64,8 +87,12 @@ impl NetworkFunctionService for Api {
         self.delete(&name, Kind::ReplicaSet, &etag, force, validate_only).await
     }
 
-    async fn create_instance(&self, request: Request<v1::CreateInstanceRequest>) -> Result<Response<v1::Instance>, Status> {
-        let v1::CreateInstanceRequest { parent, instance_id, instance, validate_only, request_id } = request.into_inner();
+    async fn create_instance(
+        &self,
+        request: Request<v1::CreateInstanceRequest>,
+    ) -> Result<Response<v1::Instance>, Status> {
+        let v1::CreateInstanceRequest { parent, instance_id, instance, validate_only, request_id } =
+            request.into_inner();
         self.create(&parent, &instance_id, instance, validate_only, request_id).await
     }
 
@@ -82,7 +109,10 @@ impl NetworkFunctionService for Api {
         Ok(Response::new(v1::ListInstancesResponse { instances, next_page_token }))
     }
 
-    async fn update_instance(&self, request: Request<v1::UpdateInstanceRequest>) -> Result<Response<v1::Instance>, Status> {
+    async fn update_instance(
+        &self,
+        request: Request<v1::UpdateInstanceRequest>,
+    ) -> Result<Response<v1::Instance>, Status> {
         let v1::UpdateInstanceRequest { instance, update_mask, validate_only } = request.into_inner();
         self.update(instance, update_mask, validate_only).await
     }

@@ -12,7 +12,10 @@ use xdp_layout::{DropReason, TenantId};
 
 #[tonic::async_trait]
 impl SystemService for Api {
-    async fn get_status(&self, _request: Request<v1::GetStatusRequest>) -> Result<Response<v1::GetStatusResponse>, Status> {
+    async fn get_status(
+        &self,
+        _request: Request<v1::GetStatusRequest>,
+    ) -> Result<Response<v1::GetStatusResponse>, Status> {
         let state = self.control.state();
         let programmed = Arc::clone(&self.control.programmed().borrow());
         let usage = self.control.observe(|observer| observer.status()).await;
@@ -30,8 +33,7 @@ impl SystemService for Api {
         });
         let image = state.image();
         let graphs = image.plan().content().graphs.iter();
-        let views =
-            graphs.map(|(id, active)| v1::ViewStatus { graph: names.graph(*id), view: active.stable.id.get() });
+        let views = graphs.map(|(id, active)| v1::ViewStatus { graph: names.graph(*id), view: active.stable.id.get() });
         let tables = image.tables().iter().map(|(id, table)| v1::TableStatus {
             replica_set: names.replica_set(*id),
             digest: format!("{:016x}", table.digest()),
@@ -65,7 +67,10 @@ impl SystemService for Api {
         }))
     }
 
-    async fn list_drops(&self, request: Request<v1::ListDropsRequest>) -> Result<Response<v1::ListDropsResponse>, Status> {
+    async fn list_drops(
+        &self,
+        request: Request<v1::ListDropsRequest>,
+    ) -> Result<Response<v1::ListDropsResponse>, Status> {
         let v1::ListDropsRequest { tenant, include_zero } = request.into_inner();
         let state = self.control.state();
         let tenant = match tenant.as_str() {
@@ -80,9 +85,10 @@ impl SystemService for Api {
         let counters = counters.map_err(|error| error::dataplane(&error))?;
         let names = Names::new(state.desired());
         let drops = DropReason::ALL.iter().map(|reason| {
-            let of_reason = counters.tenant_drops.iter().filter(|((id, why), _)| {
-                why == reason && tenant.is_none_or(|tenant| tenant == *id)
-            });
+            let of_reason = counters
+                .tenant_drops
+                .iter()
+                .filter(|((id, why), _)| why == reason && tenant.is_none_or(|tenant| tenant == *id));
             let tenants: Vec<v1::TenantDrops> = of_reason
                 .map(|((id, _), count)| v1::TenantDrops { tenant: names.tenant(*id), count: *count })
                 .collect();

@@ -146,7 +146,8 @@ pub(crate) fn chain() -> Vec<v1::Resource> {
             ..v1::Attachment::default()
         })
     };
-    let port = |number: u8| Some(v1::Port { interface: format!("p{number}"), mac: format!("02:00:00:00:00:0{number}") });
+    let port =
+        |number: u8| Some(v1::Port { interface: format!("p{number}"), mac: format!("02:00:00:00:00:0{number}") });
     let set = "networkFunctions/fw/replicaSets/v1";
     let all = [
         Union::Tenant(v1::Tenant {

@@ -61,10 +61,7 @@ pub(crate) fn replica_set(function: &str, set: &str) -> Resource {
 }
 
 pub(crate) fn instance(function: &str, set: &str, instance: &str, number: u8) -> Resource {
-    let port = |side: u8| Port {
-        interface: format!("p{number}-{side}"),
-        mac: MacAddr([2, 0, 0, 0, side, number]),
-    };
+    let port = |side: u8| Port { interface: format!("p{number}-{side}"), mac: MacAddr([2, 0, 0, 0, side, number]) };
     Resource::Instance(InstanceSpec {
         function: name(function),
         replica_set: name(set),

@@ -197,9 +197,10 @@ fn same_prefix(bits: u32, a: &[u8], b: &[u8]) -> bool {
 impl HostTables {
     /// The owners of the longest outside prefix that holds an address.
     fn owners(&self, key: OutsideKey) -> Option<&OutsideOwners> {
-        let matching = self.outside.iter().filter(|(bits, block, _)| {
-            same_prefix(OUTSIDE_KEY_FIXED_BITS + bits, block.as_bytes(), key.as_bytes())
-        });
+        let matching = self
+            .outside
+            .iter()
+            .filter(|(bits, block, _)| same_prefix(OUTSIDE_KEY_FIXED_BITS + bits, block.as_bytes(), key.as_bytes()));
         matching.max_by_key(|(bits, ..)| *bits).map(|(.., owners)| owners)
     }
 }

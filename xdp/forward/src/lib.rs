@@ -10,6 +10,7 @@ pub mod frame;
 #[cfg(feature = "host")]
 pub mod host;
 pub mod key;
+pub mod overlay;
 pub mod parse;
 mod record;
 mod route;

@@ -219,7 +219,7 @@ fn keep_live<T: Tables>(tables: &T, previous: &FlowRecord, path: &mut Path) {
 
 /// Inserts a record within the tenant's budget. If another CPU was first, its record takes the place of ours.
 #[inline(never)]
-fn write<T: Tables>(tables: &T, scratch: &mut Scratch, replaces: bool, is_transient: bool) {
+pub(crate) fn write<T: Tables>(tables: &T, scratch: &mut Scratch, replaces: bool, is_transient: bool) {
     let Scratch { visit, record, previous: theirs, .. } = scratch;
     if is_transient || !tables.usage_take(visit.tenant, Usage::Unanswered) {
         if !is_transient {

@@ -1,6 +1,7 @@
 //! The next element of a path, and delivery to it.
 
 use crate::frame::Frame;
+use crate::overlay;
 use crate::record::note_key;
 use crate::step::{Scratch, Visit};
 use crate::tables::{Notice, Tables};
@@ -57,7 +58,8 @@ pub(crate) fn next(visit: &Visit, record: &FlowRecord) -> Step<Next> {
             let here = find(record, visit.port.id).ok_or(DropReason::NotInPath)?;
             if is_forward { here + 1 } else { here.wrapping_sub(1) }
         }
-        PortKind::None | PortKind::Uplink => return Err(DropReason::NotConfigured),
+        PortKind::Uplink => visit.index as usize,
+        PortKind::None => return Err(DropReason::NotConfigured),
     };
     if index < len && index < PATH_MAX {
         let instance = InstanceId::new(record.path[index & (PATH_MAX - 1)]).ok_or(DropReason::PortDown)?;
@@ -70,7 +72,7 @@ pub(crate) fn next(visit: &Visit, record: &FlowRecord) -> Step<Next> {
 
 /// The index of an instance in a path; it occurs at most once.
 #[inline(always)]
-fn find(record: &FlowRecord, instance: u16) -> Option<usize> {
+pub(crate) fn find(record: &FlowRecord, instance: u16) -> Option<usize> {
     let mut index = 0;
     while index < PATH_MAX {
         if index >= record.path_len as usize {
@@ -96,6 +98,9 @@ pub(crate) fn deliver<F: Frame, T: Tables>(frame: &mut F, tables: &T, scratch: &
         let target = to_attachment(frame, tables, visit, record, id)?;
         (target, target.vlan, id.get() as u32 + ATTACHMENT_ELEMENT)
     };
+    if target.flags & target_flags::REMOTE != 0 {
+        return overlay::encapsulate(frame, tables, scratch, &target);
+    }
     if vlan != 0 && !frame.tag(vlan) {
         return Err(DropReason::FrameEdit);
     }
@@ -126,6 +131,10 @@ fn to_instance<F: Frame, T: Tables>(
         Side::Server => (instance.ports[1], instance.macs[1]),
     };
     admit(frame, tables, visit, record, &target)?;
+    if target.flags & target_flags::REMOTE != 0 {
+        // Tag, MAC addresses and note are the business of the front end that delivers.
+        return Ok((target, 0));
+    }
     let vlan = if instance.traits & instance_traits::TAGGED != 0 {
         let key = TagKey { tenant: visit.tenant, instance: id.get() as u32 };
         tables.tag(key).ok_or(DropReason::NoTag)?
@@ -162,6 +171,9 @@ fn to_attachment<F: Frame, T: Tables>(
 ) -> Step<Target> {
     let target = tables.attachment(id).ok_or(DropReason::PortDown)?;
     admit(frame, tables, visit, record, &target)?;
+    if target.flags & target_flags::REMOTE != 0 {
+        return Ok(target);
+    }
     let destination: [u8; 6] = frame.load(0).ok_or(DropReason::Malformed)?;
     let mac = tables.mac();
     // A frame for the front end's own address came by a routed element: it needs the host's address. Others keep theirs.

@@ -2,6 +2,7 @@
 
 use crate::control;
 use crate::frame::Frame;
+use crate::overlay;
 use crate::parse::{Fragment, Packet, Parsed, parse};
 use crate::record;
 use crate::route;
@@ -39,6 +40,8 @@ pub(crate) struct Visit {
     pub(crate) packet: Packet,
     pub(crate) key: FlowKey,
     pub(crate) source_is_a: bool,
+    /// On an uplink: the index in the path of the element the frame is for.
+    pub(crate) index: u8,
 }
 
 /// Working memory of one [`step`]. The kernel's stack has 512 bytes, so the programs keep it in a per-CPU map; a frame
@@ -51,6 +54,8 @@ pub struct Scratch {
     pub(crate) walk: Walk,
     pub(crate) next: route::Next,
     pub(crate) delivery: Delivery,
+    /// An encapsulation header.
+    pub(crate) header: [u8; overlay::OVERHEAD],
     /// An IPv6 header and a neighbour-discovery message.
     pub(crate) message: [u8; control::ND_BYTES],
 }
@@ -67,12 +72,14 @@ impl Default for Scratch {
                 packet: Packet::default(),
                 key: FlowKey::default(),
                 source_is_a: false,
+                index: 0,
             },
             record: FlowRecord::default(),
             previous: FlowRecord::default(),
             walk: Walk::default(),
             next: route::Next::default(),
             delivery: Delivery::default(),
+            header: [0; overlay::OVERHEAD],
             message: [0; control::ND_BYTES],
         }
     }
@@ -120,6 +127,14 @@ pub fn step<F: Frame, T: Tables>(frame: &mut F, tables: &T, scratch: &mut Scratc
             tables.count(Counter::Replied);
             Verdict::Reply
         }
+        Ok(Outcome::Transmit) => {
+            tables.count(Counter::Transmitted);
+            Verdict::Transmit { ifindex: scratch.delivery.ifindex }
+        }
+        Ok(Outcome::Pass) => {
+            tables.count(Counter::Passed);
+            Verdict::Pass
+        }
         Err(reason) => {
             tables.count_drop(reason, port.tenant);
             Verdict::Drop(reason)
@@ -136,6 +151,9 @@ fn forward<F: Frame, T: Tables>(
     port: Port,
     vlan: u16,
 ) -> Step<Outcome> {
+    if port.kind == PortKind::Uplink as u8 {
+        return overlay::receive(frame, tables, scratch, arrival);
+    }
     let tenant = TenantId::new(port.tenant).ok_or(DropReason::NotConfigured)?;
     // Also takes a priority tag (VLAN 0) off: its frame is untagged for us.
     if !frame.untag() {
@@ -159,7 +177,7 @@ fn forward<F: Frame, T: Tables>(
 
 /// Finds out which flow a packet belongs to.
 #[inline(always)]
-fn identify<T: Tables>(tables: &T, visit: &mut Visit) -> Step<()> {
+pub(crate) fn identify<T: Tables>(tables: &T, visit: &mut Visit) -> Step<()> {
     if visit.packet.beyond_limit {
         tables.count(Counter::HeaderLimit);
     }

@@ -45,6 +45,9 @@ pub(crate) enum Outcome {
     /// To [`crate::Scratch::delivery`].
     Deliver,
     Reply,
+    /// Out of [`Delivery::ifindex`].
+    Transmit,
+    Pass,
 }
 
 /// A step that may end in a drop.

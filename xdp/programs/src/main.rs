@@ -10,15 +10,16 @@ mod tc;
 mod xdp;
 
 use aya_ebpf::bindings::{__sk_buff, TC_ACT_OK, TC_ACT_SHOT, xdp_action};
-use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_redirect, bpf_redirect_peer};
+use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer};
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use kernel::Kernel;
 use xdp_forward::frame::Frame;
 use xdp_forward::sweep::expire;
 use xdp_forward::tables::{PlanTables, Round};
-use xdp_forward::{Arrival, Delivery, Scratch, Verdict, step};
+use xdp_forward::{Arrival, Scratch, Verdict, step};
 use xdp_layout::Addr;
+use xdp_layout::config::{Handover, MAGIC};
 use xdp_layout::event::{SWEEP_DELETED, SWEEP_FORCE, SweepHeader};
 use xdp_layout::flow::FlowKey;
 use xdp_layout::port::target_flags;
@@ -50,23 +51,37 @@ pub fn port(ctx: TcContext) -> i32 {
     match step(&mut frame, &Kernel, scratch, Arrival { ifindex, now: now() }) {
         Verdict::Pass => TC_ACT_OK as i32,
         Verdict::Drop(_) => TC_ACT_SHOT as i32,
-        Verdict::Deliver(delivery) => deliver(&delivery),
-        // SAFETY: plain integers.
-        Verdict::Transmit { ifindex } => unsafe { bpf_redirect(ifindex, 0) as i32 },
+        Verdict::Deliver(delivery) => deliver(delivery.ifindex, delivery.flags),
+        // The kernel fills in the MAC addresses of the underlay's next hop.
+        // SAFETY: plain integers and no address.
+        Verdict::Transmit { ifindex } => unsafe { bpf_redirect_neigh(ifindex, core::ptr::null_mut(), 0, 0) as i32 },
         // SAFETY: plain integers.
         Verdict::Reply => unsafe { bpf_redirect(ifindex, 0) as i32 },
     }
 }
 
+/// tcx ingress of uplinks, behind XDP and receive offload: delivers what XDP has taken out of its encapsulation.
+#[classifier]
+pub fn handover(ctx: TcContext) -> i32 {
+    let frame = tc::TcFrame(ctx.skb.skb);
+    let Some(handover) = frame.handover() else {
+        return TC_ACT_OK as i32;
+    };
+    if !frame.claim() {
+        return TC_ACT_SHOT as i32;
+    }
+    deliver(handover.ifindex, handover.flags)
+}
+
 /// Into the namespace behind a veth, or out of an interface.
 #[inline(always)]
-fn deliver(delivery: &Delivery) -> i32 {
+fn deliver(ifindex: u32, flags: u16) -> i32 {
     // SAFETY: plain integers.
     unsafe {
-        if delivery.flags & target_flags::PEER != 0 {
-            bpf_redirect_peer(delivery.ifindex, 0) as i32
+        if flags & target_flags::PEER != 0 {
+            bpf_redirect_peer(ifindex, 0) as i32
         } else {
-            bpf_redirect(delivery.ifindex, 0) as i32
+            bpf_redirect(ifindex, 0) as i32
         }
     }
 }
@@ -82,7 +97,19 @@ pub fn uplink(ctx: XdpContext) -> u32 {
     match step(&mut frame, &Kernel, scratch, Arrival { ifindex, now: now() }) {
         Verdict::Pass => xdp_action::XDP_PASS,
         Verdict::Drop(_) => xdp_action::XDP_DROP,
-        Verdict::Deliver(_) => xdp_action::XDP_PASS,
+        // Receive offload merges frames only if their metadata agree, so it never merges two tenants' frames.
+        Verdict::Deliver(delivery) => {
+            let handover = Handover {
+                magic: MAGIC,
+                tenant: delivery.tenant,
+                spi: delivery.spi,
+                ifindex: delivery.ifindex,
+                vlan: delivery.vlan,
+                flags: delivery.flags,
+                element: delivery.element,
+            };
+            if frame.hand_over(&handover) { xdp_action::XDP_PASS } else { xdp_action::XDP_DROP }
+        }
         // SAFETY: plain integers.
         Verdict::Transmit { ifindex } => unsafe { bpf_redirect(ifindex, 0) as u32 },
         Verdict::Reply => xdp_action::XDP_TX,

@@ -2,17 +2,25 @@
 
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::{
-    bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_store_bytes, bpf_skb_vlan_pop,
-    bpf_skb_vlan_push,
+    bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_change_type, bpf_skb_load_bytes, bpf_skb_pull_data,
+    bpf_skb_store_bytes, bpf_skb_vlan_pop, bpf_skb_vlan_push,
 };
 use core::mem::MaybeUninit;
 use xdp_forward::frame::Frame;
+use xdp_layout::config::{Handover, MAGIC};
 
 /// EtherType of 802.1Q in network byte order.
 const VLAN_PROTOCOL: u16 = 0x8100u16.to_be();
 
 /// Ethernet, IPv6 and a neighbour solicitation with its option: the farthest constant offset.
 const HEADERS: u32 = 86;
+
+const PACKET_HOST: u32 = 0;
+/// Room between Ethernet and network header.
+const BPF_ADJ_ROOM_MAC: u32 = 1;
+/// `BPF_F_ADJ_ROOM_` ENCAP_L3_IPV4, ENCAP_L4_UDP, ENCAP_L2_ETH and ENCAP_L2(14).
+const ENCAPSULATED: u64 = 1 << 1 | 1 << 4 | 1 << 6 | 14 << 56;
+const BPF_F_ADJ_ROOM_FIXED_GSO: u64 = 1;
 
 /// The frame of a tc program.
 pub struct TcFrame(pub *mut __sk_buff);
@@ -33,6 +41,35 @@ impl TcFrame {
             // SAFETY: valid context. If memory is short, the loads fail and the frame is dropped with its reason.
             unsafe { bpf_skb_pull_data(self.0, wanted) };
         }
+    }
+
+    /// Whether the IP header names UDP (without extension headers: segments have none).
+    #[inline(always)]
+    fn is_udp(&self) -> bool {
+        match self.load::<24>(0) {
+            Some(head) if head[12] == 0x08 => head[23] == 17,
+            Some(head) => head[20] == 17,
+            None => false,
+        }
+    }
+
+    /// What XDP said of the frame, if it came over the uplink for somebody here.
+    #[inline(always)]
+    pub fn handover(&self) -> Option<Handover> {
+        let start = self.skb().data_meta as usize;
+        if start + size_of::<Handover>() > self.skb().data as usize {
+            return None;
+        }
+        // SAFETY: just compared with the end of the metadata; any bytes are a value.
+        Some(unsafe { (start as *const Handover).read_unaligned() }).filter(|handover| handover.magic == MAGIC)
+    }
+
+    /// Marks the frame as ours: those with a foreign MAC address arrive as another host's, and before kernel 6.15 nobody
+    /// clears that on the way into a pod.
+    #[inline(always)]
+    pub fn claim(&self) -> bool {
+        // SAFETY: valid context.
+        unsafe { bpf_skb_change_type(self.0, PACKET_HOST) == 0 }
     }
 
     /// The interface it arrived at.
@@ -128,9 +165,28 @@ impl Frame for TcFrame {
         // Encapsulated frames are taken apart in XDP, before receive offload; tc never sees one of ours.
         false
     }
+    /// The room opens behind the Ethernet header, so that header becomes the outer one and is written again as the inner one.
+    /// Frames that stand for segments are marked as a tunnel of IPv4, UDP and Ethernet, so that every segment gets its own
+    /// outer lengths; others are not, since the mark outlives decapsulation and the kernel refuses a second one.
     #[inline(always)]
-    fn push<const COUNT: usize>(&mut self, _bytes: &[u8; COUNT]) -> bool {
-        false
+    fn push<const COUNT: usize>(&mut self, bytes: &[u8; COUNT]) -> bool {
+        let Some(inner) = self.load::<14>(0) else {
+            return false;
+        };
+        let flags = if self.skb().gso_size == 0 {
+            0
+        } else if self.is_udp() {
+            // Datagrams keep their size; TCP segments may shrink by what the header takes.
+            ENCAPSULATED | BPF_F_ADJ_ROOM_FIXED_GSO
+        } else {
+            ENCAPSULATED
+        };
+        // SAFETY: valid context.
+        let grown = unsafe { bpf_skb_adjust_room(self.0, COUNT as i32, BPF_ADJ_ROOM_MAC, flags) == 0 };
+        // SAFETY: as above; the helper checks the length. Not by `store`, which would copy the header to the stack.
+        grown
+            && unsafe { bpf_skb_store_bytes(self.0, 0, bytes.as_ptr().cast(), COUNT as u32, 0) == 0 }
+            && self.store(COUNT, inner)
     }
     #[inline(always)]
     fn resize(&mut self, len: u32) -> bool {

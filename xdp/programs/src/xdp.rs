@@ -1,9 +1,10 @@
 //! A frame in XDP: plain bytes, its VLAN tag among them.
 
 use aya_ebpf::bindings::xdp_md;
-use aya_ebpf::helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_load_bytes};
+use aya_ebpf::helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_adjust_meta, bpf_xdp_adjust_tail, bpf_xdp_load_bytes};
 use core::mem::MaybeUninit;
 use xdp_forward::frame::Frame;
+use xdp_layout::config::Handover;
 
 const TAG: usize = 4;
 
@@ -22,6 +23,22 @@ impl XdpFrame {
         // 18 bytes, so that a frame cut off inside its tag has none.
         let head: [u8; 18] = self.load(0)?;
         (head[12] == 0x81 && head[13] == 0).then_some([head[12], head[13], head[14], head[15]])
+    }
+
+    /// Puts what the tc program needs to know in front of the frame. False where the driver has no room for metadata.
+    #[inline(always)]
+    pub fn hand_over(&mut self, handover: &Handover) -> bool {
+        // SAFETY: valid context.
+        if unsafe { bpf_xdp_adjust_meta(self.0, -(size_of::<Handover>() as i32)) } != 0 {
+            return false;
+        }
+        let start = self.md().data_meta as usize;
+        if start + size_of::<Handover>() > self.md().data as usize {
+            return false;
+        }
+        // SAFETY: just compared with the end of the metadata.
+        unsafe { (start as *mut Handover).write_unaligned(*handover) };
+        true
     }
 
     #[inline(always)]
@@ -130,7 +147,16 @@ impl Frame for XdpFrame {
     }
     #[inline(always)]
     fn push<const COUNT: usize>(&mut self, bytes: &[u8; COUNT]) -> bool {
-        self.adjust_head(-(COUNT as i32)) && self.store(0, *bytes)
+        if !self.adjust_head(-(COUNT as i32)) {
+            return false;
+        }
+        let start = self.md().data as usize;
+        if start + COUNT > self.md().data_end as usize {
+            return false;
+        }
+        // SAFETY: just compared with the end of the frame; the header lies in a map, not in the frame.
+        unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), start as *mut u8, COUNT) };
+        true
     }
     #[inline(always)]
     fn resize(&mut self, len: u32) -> bool {

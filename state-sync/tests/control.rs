@@ -41,7 +41,7 @@ impl DataPlane for Fake {
     fn install(&mut self, image: &Arc<Image>) -> Result<Installed, DataPlaneError> {
         let gate = {
             let mut shared = self.0.lock().expect("no panic before");
-            if let Some(entered) = &shared.entered {
+            if let Some(entered) = shared.entered.take() {
                 entered.send(()).expect("the test listens");
             }
             shared.gate.take()

@@ -23,6 +23,8 @@ pub enum Hook {
     Port,
     /// XDP of uplinks.
     Uplink,
+    /// tcx ingress of uplinks, behind XDP and receive offload.
+    Handover,
 }
 
 impl Hook {
@@ -30,6 +32,7 @@ impl Hook {
         match self {
             Self::Port => "port",
             Self::Uplink => "uplink",
+            Self::Handover => "handover",
         }
     }
 }
@@ -62,7 +65,7 @@ impl Loader {
             loader.map_pin_path(name, directory.join(name));
         }
         let mut ebpf = loader.load(object::bytes()).map_err(Error::Load)?;
-        for hook in [Hook::Port, Hook::Uplink] {
+        for hook in [Hook::Port, Hook::Uplink, Hook::Handover] {
             load(&mut ebpf, hook)?;
         }
         let sweep = classifier(&mut ebpf, SWEEP)?;
@@ -98,7 +101,7 @@ impl Loader {
         let attach_error = |source| Error::Attach { program: hook.program(), interface: interface.to_owned(), source };
         let is_new = pinned.is_none();
         let link: FdLink = match hook {
-            Hook::Port => {
+            Hook::Port | Hook::Handover => {
                 let program = classifier(&mut self.ebpf, hook.program())?;
                 let id = match pinned {
                     Some(link) => {
@@ -151,7 +154,7 @@ impl Loader {
         for entry in fs::read_dir(&self.directory).map_err(read)? {
             let name = entry.map_err(read)?.file_name();
             let name = name.to_string_lossy();
-            for hook in [Hook::Port, Hook::Uplink] {
+            for hook in [Hook::Port, Hook::Uplink, Hook::Handover] {
                 let prefix = format!("link_{}_", hook.program());
                 if let Some(index) = name.strip_prefix(&prefix).and_then(|i| i.parse().ok()) {
                     links.push((index, hook));
@@ -228,7 +231,7 @@ fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp> {
 fn load(ebpf: &mut Ebpf, hook: Hook) -> Result<()> {
     let program = hook.program();
     match hook {
-        Hook::Port => classifier(ebpf, program)?.load(),
+        Hook::Port | Hook::Handover => classifier(ebpf, program)?.load(),
         Hook::Uplink => xdp(ebpf)?.load(),
     }
     .map_err(|source| Error::Program { program, source })

@@ -14,7 +14,7 @@ fn programs_load_within_the_verifier_budget() {
         }
         panic!("{text}")
     });
-    for hook in [Hook::Port, Hook::Uplink] {
+    for hook in [Hook::Port, Hook::Uplink, Hook::Handover] {
         println!("{hook:?}: {:?} instructions verified", loader.verified_instructions(hook));
     }
     drop(loader);

@@ -22,6 +22,8 @@ pub(crate) struct Executable {
     pub(crate) package: String,
     /// Name of its target: the library, the program or the test.
     pub(crate) target: String,
+    /// Whether it is a test program.
+    pub(crate) is_test: bool,
     /// Where it is.
     pub(crate) path: PathBuf,
 }
@@ -44,6 +46,13 @@ pub(crate) fn build(title: &str, arguments: &[&str]) -> anyhow::Result<Vec<Execu
     }
     println!("    {title}: {}", seconds(started.elapsed()));
     Ok(built)
+}
+
+impl Executable {
+    /// Whether it is the program of this package and target.
+    pub(crate) fn is_program(&self, (package, target): (&str, &str)) -> bool {
+        !self.is_test && self.package == package && self.target == target
+    }
 }
 
 /// Package and target of the product's program.
@@ -69,8 +78,8 @@ pub(crate) fn programs(wanted: &[(&str, &str)], profile: Profile) -> anyhow::Res
         arguments.push("--release");
     }
     let built = build("build", &arguments)?;
-    let path = |(package, name): &(&str, &str)| {
-        let found = built.iter().find(|one| one.package == *package && one.target == *name);
+    let path = |&(package, name): &(&str, &str)| {
+        let found = built.iter().find(|one| one.is_program((package, name)));
         Ok(found.with_context(|| format!("cargo built no `{name}`"))?.path.clone())
     };
     wanted.iter().map(path).collect()
@@ -93,6 +102,7 @@ fn executable(message: &str) -> Option<Executable> {
         folder: folder.into(),
         package: package.into(),
         target: message["target"]["name"].as_str()?.into(),
+        is_test: message["profile"]["test"].as_bool()?,
         path: path.into(),
     })
 }
@@ -114,6 +124,7 @@ mod tests {
         assert_eq!(named.package, "xdp-layout");
         assert_eq!((named.target.as_str(), named.folder.as_path()), ("xdp_layout", Path::new("/w/xdp/layout")));
         assert_eq!(named.path, Path::new("/t/x"));
+        assert!(named.is_test && !named.is_program(("xdp-layout", "xdp_layout")));
         assert_eq!(executable(&message("path+file:///w/api#0.1.0", "\"/t/x\"")).unwrap().package, "api");
         assert_eq!(executable(&message("path+file:///w/api#0.1.0", "null")), None);
         assert_eq!(executable("warning: not JSON"), None);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
-use crate::cargo::{BINARY_VARIABLE, Executable, Profile, SWITCHYARD, build, programs};
+use crate::cargo::{BINARY_VARIABLE, Executable, SWITCHYARD, build};
 use crate::run::{cargo, command, is_root, root, seconds};
 use crate::suite::{self, Outcome};
 use crate::{setup, verify};
@@ -65,17 +65,19 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
     if is_root() {
         unmet.into_result()?;
     }
-    let switchyard = programs(&[SWITCHYARD], Profile::Dev)?.remove(0);
-    let programs = build("build of the tests", &["test", "--no-run"])?;
+    // Tests and the product at once, so that what they share is built once, with one set of features.
+    let built = build("build", &["build", "--tests", "--bins"])?;
+    let switchyard = built.iter().find(|one| one.is_program(SWITCHYARD)).context("cargo built no `switchyard`")?;
+    let programs = built.iter().filter(|one| one.is_test).collect::<Vec<_>>();
     if programs.is_empty() {
         bail!("cargo built no tests");
     }
     let skip_file = skip_file()?;
     let mut report = Report::default();
-    for program in &programs {
+    for program in programs {
         let name = format!("{}/{}", program.package, program.target);
         println!("\n==> {name}");
-        let outcome = suite::run(harness(program, &skip_file).env(BINARY_VARIABLE, &switchyard))?;
+        let outcome = suite::run(harness(program, &skip_file).env(BINARY_VARIABLE, &switchyard.path))?;
         if program.package == PRIVILEGED {
             report.privileged += outcome.passed;
         }

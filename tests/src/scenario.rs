@@ -1,7 +1,7 @@
 //! Set-up and judgement that end-to-end tests share: hosts of a usual network, stages of instances, metrics.
 
 use crate::{
-    Error, FiveTuple, Host, HostConfig, Kind, MacAddr, Node, Recorder, Result, Way,
+    Documents, Error, FiveTuple, Host, HostConfig, Kind, MacAddr, Node, Recorder, Result, Way,
     nf::{BridgeFirewall, BridgeFirewallConfig, Instance, Rule, Snat, SnatConfig, Translation},
 };
 use ipnet::IpNet;
@@ -76,6 +76,26 @@ pub fn snat(node: &Node, name: &str, outside: &str) -> Result<Snat> {
         mtu: 1500,
     };
     Snat::new(node, config)
+}
+
+/// Adds a function with instances, each with what else its spec says.
+#[must_use]
+pub fn function<'a>(
+    documents: Documents,
+    name: &str,
+    spec: &str,
+    instances: impl IntoIterator<Item = (&'a Instance, String)>,
+) -> Documents {
+    let documents = documents.function(name, spec, 10);
+    instances
+        .into_iter()
+        .fold(documents, |documents, (instance, more)| documents.instance(name, instance.name(), instance, &more))
+}
+
+/// Firewalls' instances, with nothing more said about each.
+#[must_use]
+pub fn plain(firewalls: &[BridgeFirewall]) -> Vec<(&Instance, String)> {
+    firewalls.iter().map(|firewall| (firewall.instance(), String::new())).collect()
 }
 
 /// The instances of one stage of a chain, recorded.

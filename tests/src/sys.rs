@@ -97,3 +97,28 @@ pub(crate) fn set_receive_buffer(socket: &UdpSocket, bytes: usize) -> io::Result
     };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
+
+/// Keeps the calling thread on one CPU.
+pub(crate) fn pin_to_cpu(cpu: usize) -> io::Result<()> {
+    // SAFETY: cpu_set_t is plain integers, for which zero is valid; the pointer and length describe it.
+    let done = unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(cpu, &mut set);
+        libc::sched_setaffinity(0, size_of_val(&set), &raw const set)
+    };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Forbids fragmentation of what a socket sends: what is larger than the path MTU is refused (IP_PMTUDISC_DO).
+pub(crate) fn forbid_fragments(socket: &UdpSocket, is_ipv4: bool) -> io::Result<()> {
+    let (level, option) = match is_ipv4 {
+        true => (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER),
+        false => (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER),
+    };
+    let value: libc::c_int = libc::IP_PMTUDISC_DO;
+    // SAFETY: the pointer and length describe `value`, which outlives the call.
+    let done = unsafe {
+        libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const value).cast(), size_of_val(&value) as u32)
+    };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
-use testbed::nf::{BridgeFirewall, Instance, OneArmed, OneArmedConfig, Proxy, ProxyConfig, ProxyProgram, Snat};
-use testbed::scenario::{Stage, TRANSPARENT, firewalls, host, ip, net, routed_host, snat};
+use testbed::nf::{BridgeFirewall, OneArmed, OneArmedConfig, Proxy, ProxyConfig, ProxyProgram, Snat};
+use testbed::scenario::{Stage, TRANSPARENT, firewalls, function, host, ip, net, plain, routed_host, snat};
 use testbed::traffic::{Connections, Curl, EchoServer, Ping, UdpReceiver, WebServer, send_from_ports};
 use testbed::{Documents, FiveTuple, FrontEnd, Host, Node, Route, Testbed, require};
 
@@ -18,22 +18,6 @@ fn two_hosts(documents: Documents, client: &Host, server: &Host) -> Documents {
     documents.tenant("acme", 100).attachment("acme", "clients", "client", client).attachment(
         "acme", "servers", "server", server,
     )
-}
-
-fn function<'a>(
-    documents: Documents,
-    name: &str,
-    spec: &str,
-    instances: impl IntoIterator<Item = (&'a Instance, String)>,
-) -> Documents {
-    let documents = documents.function(name, spec, 10);
-    instances.into_iter().fold(documents, |documents, (instance, more)| {
-        documents.instance(name, instance.name(), instance, &more)
-    })
-}
-
-fn plain(firewalls: &[BridgeFirewall]) -> Vec<(&Instance, String)> {
-    firewalls.iter().map(|firewall| (firewall.instance(), String::new())).collect()
 }
 
 /// TCP connections, UDP with echo and ping, all there and back.

@@ -7,10 +7,10 @@ mod tcp;
 mod udp;
 mod web;
 
-pub use frame::FrameSender;
+pub use frame::{FrameSender, race_frames};
 pub use iperf::{Iperf, IperfReport, IperfServer};
 pub use ping::{Ping, PingReport, RoundTrip};
-pub use tcp::{Connections, EchoServer};
-pub use udp::{UdpLoad, UdpReceiver, UdpReport, send_from_ports};
+pub use tcp::{Connections, EchoServer, tcp_connects};
+pub use udp::{UdpLoad, UdpReceiver, UdpReport, connected_udp, send_from_ports};
 pub(crate) use web::NGINX_GLOBAL;
 pub use web::{Curl, CurlReport, WebServer};

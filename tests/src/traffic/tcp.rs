@@ -71,6 +71,16 @@ impl Drop for EchoServer {
     }
 }
 
+/// Whether a TCP connection comes about within half a second.
+///
+/// # Panics
+/// If the namespace cannot be entered.
+#[must_use]
+pub fn tcp_connects(from: &Namespace, to: SocketAddr) -> bool {
+    let timeout = Duration::from_millis(500);
+    from.run(|| TcpStream::connect_timeout(&to, timeout).is_ok()).expect("a namespace of the testbed")
+}
+
 /// Open connections to an [`EchoServer`], each from a port of its own.
 #[derive(Debug)]
 pub struct Connections {

@@ -175,6 +175,22 @@ pub fn send_from_ports(namespace: &Namespace, from: IpAddr, ports: RangeInclusiv
     })?
 }
 
+/// A connected UDP socket; with `whole`, what is larger than the path MTU is refused rather than fragmented.
+///
+/// # Errors
+/// If it cannot be bound, connected or set.
+pub fn connected_udp(namespace: &Namespace, from: SocketAddr, to: SocketAddr, whole: bool) -> Result<UdpSocket> {
+    let open = || {
+        let socket = UdpSocket::bind(from)?;
+        if whole {
+            sys::forbid_fragments(&socket, from.is_ipv4())?;
+        }
+        socket.connect(to)?;
+        Ok(socket)
+    };
+    namespace.run(open)?.map_err(|error: io::Error| Error::io("connect", format!("UDP {from} > {to}"))(error))
+}
+
 /// Receives on a thread of its own until dropped.
 #[derive(Debug)]
 struct Listener {

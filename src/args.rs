@@ -40,9 +40,6 @@ pub(crate) struct DevArgs {
     /// Directory on a BPF file system for pinned programs and maps.
     #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf/switchyard")]
     pub(crate) bpffs: PathBuf,
-    /// Interface towards other front ends; may be repeated.
-    #[arg(long, value_name = "INTERFACE")]
-    pub(crate) uplink: Vec<String>,
     /// Records the connection table holds. The tenants' budgets must fit in.
     #[arg(long, value_name = "RECORDS", default_value_t = 1 << 20, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) flow_capacity: u32,

@@ -110,6 +110,8 @@ struct DataPathCollector {
     capacity: IntGauge,
     generation: IntGauge,
     tables: GaugeVec,
+    instance_frames: IntCounterVec,
+    instance_bytes: IntCounterVec,
     up: Gauge,
 }
 
@@ -139,6 +141,14 @@ impl DataPathCollector {
             tables: GaugeVec::new(
                 Opts::new("switchyard_table_digest_info", "Always 1; the digest of a replica set's table is a label."),
                 &["replica_set", "digest"],
+            )?,
+            instance_frames: IntCounterVec::new(
+                Opts::new("switchyard_instance_frames_total", "Frames delivered to an instance."),
+                &["instance"],
+            )?,
+            instance_bytes: IntCounterVec::new(
+                Opts::new("switchyard_instance_bytes_total", "Bytes delivered to an instance, Ethernet headers included."),
+                &["instance"],
             )?,
             up: Gauge::new("switchyard_data_path_readable", "1 if the data path could be read, else 0.")?,
         })
@@ -180,10 +190,18 @@ impl DataPathCollector {
             let digest = format!("{:016x}", table.digest());
             self.tables.with_label_values(&[names.replica_set(*set), digest]).set(1.0);
         }
+        self.instance_frames.reset();
+        self.instance_bytes.reset();
+        for (id, traffic) in &counters.instances {
+            let name = names.instance(*id);
+            let name = name.trim_start_matches("networkFunctions/");
+            self.instance_frames.with_label_values(&[name]).inc_by(traffic.frames);
+            self.instance_bytes.with_label_values(&[name]).inc_by(traffic.bytes);
+        }
         Ok(())
     }
 
-    fn parts(&self) -> [&dyn Collector; 9] {
+    fn parts(&self) -> [&dyn Collector; 11] {
         [
             &self.drops,
             &self.frames,
@@ -193,6 +211,8 @@ impl DataPathCollector {
             &self.capacity,
             &self.generation,
             &self.tables,
+            &self.instance_frames,
+            &self.instance_bytes,
             &self.up,
         ]
     }

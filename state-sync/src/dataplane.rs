@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use xdp_layout::event::Traffic;
 use xdp_layout::flow::{FlowKey, FlowRecord};
 use xdp_layout::{AttachmentId, Counter, DropReason, Generation, InstanceId, Position, ReplicaSetId, TenantId, ViewId};
 
@@ -146,6 +147,8 @@ pub struct Counters {
     pub drops: BTreeMap<DropReason, u64>,
     /// Dropped frames whose tenant is known.
     pub tenant_drops: BTreeMap<(TenantId, DropReason), u64>,
+    /// Frames and bytes delivered to instances of the plan in force.
+    pub instances: BTreeMap<InstanceId, Traffic>,
 }
 
 impl Counters {

@@ -15,6 +15,7 @@ use std::time::Duration;
 use xdp_forward::key::{Tuple, flow_hash};
 use xdp_forward::tables::PlanTables;
 use xdp_forward::{Path, Question};
+use xdp_layout::event::Traffic;
 use xdp_layout::flow::{FlowKey, FlowRecord, FlowState, record_flags};
 use xdp_layout::port::instance_traits;
 use xdp_layout::{AttachmentId, Counter, DropReason, InstanceId, Position, TenantId, ViewId};
@@ -68,6 +69,13 @@ impl Watcher {
             let values = self.gauges.drops.get(&(*reason as u32), 0);
             let values = values.map_err(|e| map(xdp_layout::names::DROPS, e))?;
             counters.drops.insert(*reason, values.iter().sum());
+        }
+        let image = self.image();
+        for id in image.iter().flat_map(|image| image.functions().values()).flat_map(|f| f.instances().keys()) {
+            let values = self.gauges.instance_traffic.get(&u32::from(id.get()), 0);
+            let values = values.map_err(|e| map(xdp_layout::names::INSTANCE_TRAFFIC, e))?;
+            let sum = |pick: fn(&Traffic) -> u64| values.iter().map(pick).sum();
+            counters.instances.insert(*id, Traffic { frames: sum(|t| t.frames), bytes: sum(|t| t.bytes) });
         }
         for entry in self.gauges.tenant_drops.iter() {
             let (key, values) = entry.map_err(|e| map(xdp_layout::names::TENANT_DROPS, e))?;

@@ -5,12 +5,24 @@ use anyhow::{Context, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
+use testbed::measure::BacklogGuard;
 use testbed::nf::{
     BridgeFirewall, BridgeFirewallConfig, Instance, Rule, SharedFirewall, SharedFirewallConfig, Snat, SnatConfig,
     TenantRules, Translation,
 };
 use testbed::traffic::{Curl, Iperf, IperfReport, IperfServer, Ping, UdpLoad, UdpReceiver, WebServer};
 use testbed::{Documents, FiveTuple, FrontEnd, Host, HostConfig, Kind, MacAddr, Recorder, Recording, Route, Testbed};
+
+/// What an operator would look at, shown at the end.
+const VERBS: &[&[&str]] = &[
+    &["status"],
+    &["get", "graph"],
+    &["flows", "--tenant", "blue"],
+    &["trace", "--tenant", "red", "--side", "client", "tcp", "10.0.0.1:40000", "10.0.1.2:80"],
+    &["drops"],
+];
+/// Lines of each that are shown.
+const SHOWN_LINES: usize = 14;
 
 const WEIGHTS: [u32; 3] = [1, 2, 3];
 const FLOWS: u16 = 600;
@@ -58,6 +70,15 @@ impl Table {
     }
 }
 
+fn head(text: &str) -> String {
+    let lines: Vec<&str> = text.trim_end().lines().collect();
+    let mut shown = lines[..lines.len().min(SHOWN_LINES)].join("\n");
+    if lines.len() > SHOWN_LINES {
+        shown += &format!("\n({} more lines)", lines.len() - SHOWN_LINES);
+    }
+    shown
+}
+
 fn step(began: Instant, text: &str) {
     println!("[{:5.1} s] {text}", began.elapsed().as_secs_f64());
 }
@@ -74,7 +95,10 @@ fn main() -> Result<()> {
     let mut table = Table::default();
     let outcome = play(&mut stage, &mut table, began, applied);
     let holds = table.print();
-    println!("\n$ switchyard drops\n{}", stage.front_end.run(&["drops"])?.stdout.trim_end());
+    for verb in VERBS {
+        let ran = stage.front_end.run(verb)?;
+        println!("\n$ switchyard {}\n{}", verb.join(" "), head(&ran.stdout));
+    }
     println!("\nwhole demo: {:.1} s", began.elapsed().as_secs_f64());
     outcome?;
     anyhow::ensure!(holds, "the table has claims that did not hold");
@@ -220,7 +244,7 @@ fn isolation(stage: &Stage, table: &mut Table) -> Result<()> {
     let dropped: u64 = counters.iter().map(|c| c.get("telnet").map_or(0, |r| r.packets)).sum();
     table.row("red: port 23 stopped by the firewall", format!("{dropped} frames dropped there"), blocked && dropped > 0);
     let refused = stage.front_end.try_apply(&Documents::new().chain("blue", "web", &["fw"]))?;
-    let reason = refused.stderr.lines().find(|line| line.contains("tenant")).unwrap_or("").trim().to_owned();
+    let reason = refused.stderr.lines().next().and_then(|line| line.rsplit(": ").next()).unwrap_or("").to_owned();
     table.row("blue: untagged firewall of red refused", reason.chars().take(48).collect::<String>(), refused.code != 0);
     Ok(())
 }
@@ -293,6 +317,8 @@ fn names_with_one_way(by_instance: &BTreeMap<String, Recording>) -> usize {
 
 fn load(stage: &Stage, table: &mut Table) -> Result<()> {
     let seconds = Duration::from_secs(4);
+    // Each hop queues once per CPU; a queue that runs over loses frames where neither side can count them.
+    let _backlog = BacklogGuard::raise(50_000)?;
     let mut servers = Vec::new();
     let mut clients = Vec::new();
     for tenant in &stage.tenants {

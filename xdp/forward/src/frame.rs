@@ -16,9 +16,14 @@ pub trait Frame {
     fn gso_size(&self) -> u32;
     /// The outermost VLAN identifier, 0 for none (or priority tag).
     fn vlan(&self) -> u16;
-    /// Removes the VLAN tag, if there is one.
+    /// Removes the outermost tag if it is an 802.1Q tag.
     #[must_use]
     fn untag(&mut self) -> bool;
+    /// Whether a tag is in the way of the EtherType that the frame's bytes show. The kernel keeps the outermost tag of a tc
+    /// frame apart, also an 802.1ad one, and moves up the next when it is taken off.
+    fn hides_tag(&self) -> bool {
+        false
+    }
     /// Adds a VLAN tag.
     #[must_use]
     fn tag(&mut self, vlan: u16) -> bool;

@@ -159,6 +159,9 @@ fn forward<F: Frame, T: Tables>(
     if !frame.untag() {
         return Err(DropReason::FrameEdit);
     }
+    if frame.hides_tag() {
+        return Err(DropReason::UnsupportedEthertype);
+    }
     let visit = &mut scratch.visit;
     visit.port = port;
     visit.kind = PortKind::from_raw(port.kind);

@@ -72,6 +72,12 @@ impl TcFrame {
         unsafe { bpf_skb_change_type(self.0, PACKET_HOST) == 0 }
     }
 
+    /// Whether the tag in metadata is an 802.1Q one.
+    #[inline(always)]
+    fn has_tag(&self) -> bool {
+        self.skb().vlan_present != 0 && self.skb().vlan_proto == VLAN_PROTOCOL as u32
+    }
+
     /// The interface it arrived at.
     #[inline(always)]
     pub fn ifindex(&self) -> u32 {
@@ -90,12 +96,16 @@ impl Frame for TcFrame {
     }
     #[inline(always)]
     fn vlan(&self) -> u16 {
-        if self.skb().vlan_present == 0 { 0 } else { self.skb().vlan_tci as u16 & 0xfff }
+        if self.has_tag() { self.skb().vlan_tci as u16 & 0xfff } else { 0 }
     }
     #[inline(always)]
     fn untag(&mut self) -> bool {
         // SAFETY: valid context.
-        self.skb().vlan_present == 0 || unsafe { bpf_skb_vlan_pop(self.0) } == 0
+        !self.has_tag() || unsafe { bpf_skb_vlan_pop(self.0) } == 0
+    }
+    #[inline(always)]
+    fn hides_tag(&self) -> bool {
+        self.skb().vlan_present != 0
     }
     #[inline(always)]
     fn tag(&mut self, vlan: u16) -> bool {

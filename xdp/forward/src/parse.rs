@@ -230,9 +230,10 @@ impl Half {
         }
     }
 
+    /// The bytes, which must lie within the datagram's `room` from their start on.
     #[inline(always)]
-    fn required(self) -> Step<[u32; 2]> {
-        if self.present { Ok(self.words) } else { Err(DropReason::Malformed) }
+    fn required(self, room: u32) -> Step<[u32; 2]> {
+        if self.present && room >= 8 { Ok(self.words) } else { Err(DropReason::Malformed) }
     }
 }
 
@@ -240,17 +241,20 @@ impl Half {
 #[inline(always)]
 fn transport<F: Frame>(frame: &F, packet: &mut Packet, head: Half, more: Half, icmp: u8) -> Step<Parsed> {
     packet.destination = packet.tuple.destination;
-    if packet.length != 0 && packet.length + ETHERNET as u32 > frame.len() {
+    // What lies behind the datagram, the padding of short frames, is not its transport header.
+    let end = if packet.length == 0 { u32::MAX } else { packet.length + ETHERNET as u32 };
+    if packet.length != 0 && (end > frame.len() || packet.transport > end) {
         return Err(DropReason::Malformed);
     }
+    let room = end - packet.transport;
     if packet.fragment != Fragment::Later && !packet.beyond_limit {
         match packet.tuple.protocol {
             protocol::TCP | protocol::UDP | protocol::SCTP => {
-                let head = head.required()?;
+                let head = head.required(room)?;
                 packet.tuple.source_port = (head[0] >> 16) as u16;
                 packet.tuple.destination_port = head[0] as u16;
                 if packet.tuple.protocol == protocol::TCP {
-                    let more = more.required()?;
+                    let more = more.required(room.saturating_sub(8))?;
                     packet.tcp_flags = (more[1] >> 16) as u8;
                     packet.fingerprint = head[1] as u64;
                 } else {
@@ -258,7 +262,7 @@ fn transport<F: Frame>(frame: &F, packet: &mut Packet, head: Half, more: Half, i
                 }
             }
             kind if kind == icmp => {
-                let head = head.required()?;
+                let head = head.required(room)?;
                 let kind = (head[0] >> 24) as u8;
                 if icmp == protocol::ICMPV6 && matches!(kind, 130..=137 | 143) {
                     return match kind {

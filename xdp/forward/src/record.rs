@@ -7,6 +7,7 @@ use crate::verdict::Step;
 use crate::walk::{Path, Question};
 use crate::wire::{protocol, tcp};
 use xdp_layout::flow::{FlowRecord, FlowState, NoteKey, PATH_MAX, record_flags, state_bits};
+use xdp_layout::plan::ViewKey;
 use xdp_layout::port::{PortKind, Side, instance_traits};
 use xdp_layout::{AttachmentId, Counter, DropReason, GraphId, InstanceId, Position, TenantId, ViewId};
 
@@ -189,9 +190,9 @@ pub(crate) fn create<T: Tables>(tables: &T, scratch: &mut Scratch, claim: Claim)
 #[inline(never)]
 fn repick<T: Tables>(tables: &T, visit: &Visit, previous: &FlowRecord, record: &mut FlowRecord) {
     record.state = previous.state;
-    record.flags = record.flags & !record_flags::FROM_CLIENT
-        | previous.flags & (record_flags::FROM_CLIENT | record_flags::MIDSTREAM | record_flags::LINKED)
-        | record_flags::OVERLAY;
+    // How the flow began does not change with the frame that finds an instance down.
+    let beginning = record_flags::FROM_CLIENT | record_flags::MIDSTREAM | record_flags::LINKED;
+    record.flags = record.flags & !beginning | previous.flags & beginning | record_flags::OVERLAY;
     tables.count(Counter::TierOverlay);
     if let Some(flow) = tables.flow(&visit.key)
         && flow.swap_state(previous.state, previous.state & !0xff | FlowState::Dead as u32)
@@ -274,7 +275,9 @@ fn ask<T: Tables>(tables: &T, visit: &Visit, previous: Option<&FlowRecord>, ques
             let id = InstanceId::new(visit.port.id).ok_or(DropReason::NotConfigured)?;
             let instance = tables.instance(id).ok_or(DropReason::PortDown)?;
             let key = xdp_layout::plan::OriginKey { tenant: visit.tenant, replica_set: instance.replica_set as u32 };
-            question.graph = Some(tables.origin(key).ok_or(DropReason::NoActiveView)?);
+            // Only functions that make tuples continue a graph by themselves; a record knows its graph wherever it is repicked.
+            let graph = previous.and_then(|previous| graph_of(tables, visit.tenant, previous));
+            question.graph = Some(graph.or_else(|| tables.origin(key)).ok_or(DropReason::NoActiveView)?);
             if visit.side() == Some(Side::Client) {
                 question.client_is_a = !visit.source_is_a;
             } else if instance.traits & (instance_traits::CHANGES_TUPLE | instance_traits::ENDS_FLOW) != 0 {
@@ -298,6 +301,19 @@ fn ask<T: Tables>(tables: &T, visit: &Visit, previous: Option<&FlowRecord>, ques
         }
     }
     Ok(linked)
+}
+
+/// The graph of a record's view, while that is installed.
+#[inline(always)]
+fn graph_of<T: Tables>(tables: &T, tenant: u32, record: &FlowRecord) -> Option<GraphId> {
+    let slot = tables.view_slot(ViewKey { tenant, view: record.view })?;
+    GraphId::new(tables.view(slot)?.graph as u16)
+}
+
+/// Deletes the record that this CPU has claimed for a new flow which is then refused.
+#[inline(always)]
+pub(crate) fn forget<T: Tables>(tables: &T, visit: &Visit) {
+    let _gone = tables.flow_delete(&visit.key);
 }
 
 /// The key under which an inside flow leaves its note, from a frame on either side of the NF.

@@ -231,7 +231,12 @@ fn hop<F: Frame, T: Tables>(frame: &mut F, tables: &T, scratch: &mut Scratch) ->
     match record::find(tables, &scratch.visit, &mut scratch.record) {
         record::Found::Use => {}
         record::Found::Create => record::create(tables, scratch, record::Claim::None)?,
-        record::Found::Restart => record::create(tables, scratch, record::Claim::Restart)?,
+        record::Found::Restart => {
+            if let Err(reason) = record::create(tables, scratch, record::Claim::Restart) {
+                record::forget(tables, &scratch.visit);
+                return Err(reason);
+            }
+        }
     }
     scratch.next = route::next(&scratch.visit, &scratch.record)?;
     if let Some(instance) = scratch.next.instance()

@@ -1,9 +1,10 @@
 //! The agent of a front end: follows images, watches interfaces, expires records, answers the data path's questions.
 
-use crate::ask::{self, FrameSocket};
+use crate::ask::FrameSocket;
 use crate::clock;
 use crate::desired::Placed;
 use crate::error::{Error, Result};
+use crate::events;
 use crate::install::Installer;
 use crate::links;
 use crate::loader::Loader;
@@ -13,7 +14,6 @@ use aya::maps::{MapData, RingBuf};
 use chain_graph::Image;
 use state_sync::{DataPlane, DataPlaneError, Installed, Observer};
 use std::collections::BTreeMap;
-use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,7 +21,6 @@ use std::thread;
 use std::time::Duration;
 use xdp_layout::AttachmentId;
 use xdp_layout::config::{Config, IdleClass, MAGIC};
-use xdp_layout::event::Event;
 use xdp_layout::flow::{FlowKey, FlowState};
 use xdp_layout::port::Target;
 
@@ -110,6 +109,11 @@ impl Inner {
         Ok(())
     }
 
+    /// Attachments as the last install placed them.
+    pub(crate) fn attachments(&self) -> &BTreeMap<AttachmentId, Target> {
+        &self.installer.placed().attachments
+    }
+
     /// Image in force.
     pub(crate) fn image(&self) -> Option<&Arc<Image>> {
         self.image.as_ref()
@@ -153,18 +157,18 @@ impl Agent {
         let mut loader = Loader::open(bpffs, options.flow_capacity)?;
         let mut maps = Maps::open(&mut loader)?;
         let gauges = Gauges::open(&mut loader)?;
-        let events = maps::events(&mut loader)?;
+        let ring = maps::events(&mut loader)?;
         let rate = clock::rate(&loader)?;
         configure(&mut maps, options, rate)?;
         let installer = Installer::new(maps)?;
         let inner = Arc::new(Mutex::new(Inner { loader, installer, image: None, is_first: true }));
         let watcher = Arc::new(Watcher::new(Arc::clone(&inner), gauges, rate));
         let agent = Self { inner, watcher, stop: Arc::new(AtomicBool::new(false)) };
-        agent.start_threads(events, options, rate)?;
+        agent.start_threads(ring, options, rate)?;
         Ok(agent)
     }
 
-    fn start_threads(&self, events: RingBuf<MapData>, options: Options, rate: u32) -> Result<()> {
+    fn start_threads(&self, ring: RingBuf<MapData>, options: Options, rate: u32) -> Result<()> {
         let start = |name: &str, run: Box<dyn FnOnce() + Send>| {
             thread::Builder::new().name(name.to_owned()).spawn(run).map(drop).map_err(|source| Error::Host {
                 operation: "start thread",
@@ -179,7 +183,7 @@ impl Agent {
         start("sweep", Box::new(move || sweep(&inner, &watcher, &stop, options, rate)))?;
         let (inner, stop) = (Arc::clone(&self.inner), Arc::clone(&self.stop));
         let socket = FrameSocket::open()?;
-        start("events", Box::new(move || answer_events(events, &socket, &inner, &stop)))
+        start("events", Box::new(move || events::answer(ring, &socket, &inner, &stop)))
     }
 }
 
@@ -297,38 +301,4 @@ fn sweep(inner: &Mutex<Inner>, watcher: &Watcher, stop: &AtomicBool, options: Op
             Err(error) => tracing::warn!(error = %describe("expire records", &error), "idle records stay"),
         }
     }
-}
-
-/// Waits for events and sends what they ask for.
-fn answer_events(mut events: RingBuf<MapData>, socket: &FrameSocket, inner: &Mutex<Inner>, stop: &AtomicBool) {
-    while !stop.load(Ordering::Relaxed) {
-        if !crate::sys::readable(events.as_raw_fd(), Duration::from_millis(500)) {
-            continue;
-        }
-        let mut waiting: Vec<Event> = Vec::new();
-        while let Some(item) = events.next() {
-            if let Ok(event) = zerocopy::FromBytes::read_from_bytes(&item) {
-                waiting.push(event);
-            }
-        }
-        let targets: BTreeMap<AttachmentId, Target> = locked(inner).installer.placed().attachments.clone();
-        for event in &waiting {
-            let target = u16::try_from(event.element).ok().and_then(AttachmentId::new).and_then(|id| targets.get(&id));
-            let (Some(target), Some(frame)) = (target, ask::answer(event, FRONT_END_MAC)) else {
-                continue;
-            };
-            let frame = if target.vlan == 0 { frame } else { tagged(&frame, target.vlan) };
-            if let Err(error) = socket.send(target.ifindex, &frame) {
-                tracing::debug!(%error, ifindex = target.ifindex, "answer to the data path not sent");
-            }
-        }
-    }
-}
-
-fn tagged(frame: &[u8], vlan: u16) -> Vec<u8> {
-    let mut tagged = frame[..12].to_vec();
-    tagged.extend_from_slice(&[0x81, 0]);
-    tagged.extend_from_slice(&vlan.to_be_bytes());
-    tagged.extend_from_slice(&frame[12..]);
-    tagged
 }

@@ -374,14 +374,15 @@ impl Installer {
     pub(crate) fn sweep_leftovers(&mut self) -> Result<()> {
         let all: Vec<&TenantEntries> = self.tenants.values().map(|(_, entries)| entries).collect();
         let keep = |find: &dyn Fn(&TenantEntries) -> bool| all.iter().any(|entries| find(entries));
-        let mut stale = Stale::default();
-        stale.ports = leftovers(&self.maps.ports, |key| keep(&|e| e.ports.contains_key(key)))?;
-        stale.tags = leftovers(&self.maps.tags, |key| keep(&|e| e.tags.contains_key(key)))?;
-        stale.owned = leftovers(&self.maps.owned, |key| keep(&|e| e.owned.contains_key(key)))?;
-        stale.origins = leftovers(&self.maps.origins, |key| keep(&|e| e.origins.contains_key(key)))?;
-        stale.routes = self.maps.routes.keys()?;
+        let mut stale = Stale {
+            ports: leftovers(&self.maps.ports, |key| keep(&|e| e.ports.contains_key(key)))?,
+            tags: leftovers(&self.maps.tags, |key| keep(&|e| e.tags.contains_key(key)))?,
+            owned: leftovers(&self.maps.owned, |key| keep(&|e| e.owned.contains_key(key)))?,
+            origins: leftovers(&self.maps.origins, |key| keep(&|e| e.origins.contains_key(key)))?,
+            routes: self.maps.routes.keys()?,
+            outside: self.maps.outside.keys()?,
+        };
         stale.routes.retain(|key| !keep(&|e| e.routes.contains_key(key)));
-        stale.outside = self.maps.outside.keys()?;
         stale.outside.retain(|key| !keep(&|e| e.outside.contains_key(key)));
         let tenants = leftovers(&self.maps.tenants, |id| self.tenants.keys().any(|known| known.get() == *id))?;
         drop(all);
@@ -430,7 +431,6 @@ impl Installer {
 }
 
 /// Keys that nobody wants.
-#[derive(Default)]
 struct Stale {
     ports: Vec<xdp_layout::port::PortKey>,
     tags: Vec<xdp_layout::port::TagKey>,

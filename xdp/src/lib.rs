@@ -10,6 +10,7 @@ mod ask;
 mod clock;
 mod desired;
 mod error;
+mod events;
 mod install;
 mod links;
 pub mod loader;

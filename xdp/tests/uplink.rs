@@ -48,8 +48,7 @@ fn program(uplink: u32, servers: [u32; 2]) -> (Loader, Pins) {
         mac: xdp::FRONT_END_MAC,
         ..Config::default()
     };
-    let mut configs: Array<MapData, Config> =
-        loader.take_map(names::CONFIG).expect("map").try_into().expect("array");
+    let mut configs: Array<MapData, Config> = loader.take_map(names::CONFIG).expect("map").try_into().expect("array");
     configs.set(0, config, 0).expect("config");
     let port = Port { kind: PortKind::Uplink as u8, ..Port::default() };
     put(&mut loader, names::PORTS, PortKey { ifindex: uplink, vlan: 0 }, port);
@@ -131,7 +130,11 @@ impl Capture {
             .run(|| {
                 // SAFETY: no pointers; the descriptor is checked before it is owned.
                 let fd = unsafe {
-                    libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_NONBLOCK, (libc::ETH_P_ALL as u16).to_be().into())
+                    libc::socket(
+                        libc::AF_PACKET,
+                        libc::SOCK_RAW | libc::SOCK_NONBLOCK,
+                        (libc::ETH_P_ALL as u16).to_be().into(),
+                    )
                 };
                 assert!(fd >= 0, "packet socket: {}", std::io::Error::last_os_error());
                 let size = 32 << 20;

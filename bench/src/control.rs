@@ -1,0 +1,267 @@
+//! From an API write to the data path, and the start, with a thousand tenants.
+//!
+//! Each tenant has two attachments (a VLAN on two interfaces) and a graph through three functions that all tenants share by
+//! VLAN tags, ten instances each: 62 interfaces, 2000 + 60 ports, 1000 graphs.
+
+use crate::row::{Bar, Report, Row, quantile};
+use anyhow::{Context as _, bail, ensure};
+use api::v1::{self, resource::Resource as Kind};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use testbed::{Namespace, Process, Testbed, binary};
+
+const TENANTS: u32 = 1000;
+const FUNCTIONS: [&str; 3] = ["fw", "ids", "dpi"];
+const INSTANCES: u32 = 10;
+/// Resources applied at once: messages stay below what gRPC takes by default.
+const BATCH: usize = 1500;
+/// Longest wait for the process to serve and to be programmed.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) fn measure(report: &mut Report, quick: bool, wanted: &dyn Fn(&str) -> bool) -> anyhow::Result<()> {
+    let (writes, starts) = (wanted("api_to_datapath"), wanted("cold_start_1000_tenants"));
+    if !writes && !starts {
+        return Ok(());
+    }
+    let runtime = tokio::runtime::Runtime::new().context("start the runtime")?;
+    let testbed = Testbed::new()?;
+    let node = testbed.node().namespace().clone();
+    let far = testbed.node().add_namespace("far")?;
+    interfaces(&node, &far)?;
+    let mut product = Product::new(node);
+    product.start(&runtime)?;
+    runtime.block_on(configure(&product))?;
+    if writes {
+        runtime.block_on(sequential_writes(report, &product, if quick { 50 } else { 400 }))?;
+    }
+    if starts {
+        let rounds = if quick { 2 } else { 7 };
+        let (mut fresh, mut warm) = (Vec::new(), Vec::new());
+        for _ in 0..rounds {
+            product.stop()?;
+            warm.push(product.start(&runtime)?);
+            product.stop()?;
+            product.unpin()?;
+            fresh.push(product.start(&runtime)?);
+        }
+        for (name, times) in [("fresh_maps", &fresh), ("pinned_maps", &warm)] {
+            let row = Row::new(format!("cold_start_1000_tenants_{name}"), quantile(times, 0.5), "s");
+            report.add(row.beside("slowest", quantile(times, 1.0)).bar(Bar::AtMost(1.0)))?;
+        }
+    }
+    Ok(())
+}
+
+fn interfaces(node: &Namespace, far: &Namespace) -> anyhow::Result<()> {
+    let mut lines = Vec::new();
+    let mut add = |name: String| {
+        lines.push(format!("link add name {name} type veth peer name {name} netns {}", far.name()));
+        lines.push(format!("link set {name} up"));
+    };
+    add("clients".into());
+    add("servers".into());
+    for function in FUNCTIONS {
+        (0..INSTANCES).for_each(|i| ["in", "out"].into_iter().for_each(|side| add(format!("{function}{i}-{side}"))));
+    }
+    node.ip(&lines)?;
+    let ups: Vec<String> = lines.iter().filter(|line| line.starts_with("link set")).cloned().collect();
+    Ok(far.ip(&ups)?)
+}
+
+/// `switchyard dev` over one state directory.
+struct Product {
+    namespace: Namespace,
+    folder: PathBuf,
+    bpffs: PathBuf,
+    process: Option<Process>,
+}
+
+impl Product {
+    fn new(namespace: Namespace) -> Self {
+        let folder = namespace.directory().to_owned();
+        let bpffs = PathBuf::from("/sys/fs/bpf").join(format!("{}-control", namespace.name()));
+        Self { namespace, folder, bpffs, process: None }
+    }
+
+    fn address(&self) -> api::Address {
+        api::Address::Unix(self.folder.join("api.sock"))
+    }
+
+    /// Starts the process. Seconds until it says that the data path runs the desired plan in full.
+    fn start(&mut self, runtime: &tokio::runtime::Runtime) -> anyhow::Result<f64> {
+        // The sweep of idle records and the like are as in production; only the addresses are ours.
+        let mut command = self.namespace.command(binary());
+        command.arg("dev").arg("--listen").arg(self.folder.join("api.sock")).arg("--state-dir").arg(&self.folder);
+        command.arg("--bpffs").arg(&self.bpffs).args(["--log", "warn"]);
+        let began = Instant::now();
+        let process = self.namespace.spawn(command)?;
+        let served = runtime.block_on(async {
+            loop {
+                if let Ok(channel) = api::client::connect(&self.address()).await {
+                    let mut system = api::client::SystemServiceClient::new(channel);
+                    let status = system.get_status(v1::GetStatusRequest {}).await;
+                    if status.is_ok_and(|status| status.get_ref().programmed) {
+                        return Ok(began.elapsed().as_secs_f64());
+                    }
+                }
+                if began.elapsed() > PATIENCE {
+                    bail!("not programmed within {PATIENCE:?}: {}", process.stderr());
+                }
+                tokio::task::yield_now().await;
+            }
+        });
+        self.process = Some(process);
+        served
+    }
+
+    /// Ends the process the hard way.
+    fn stop(&mut self) -> anyhow::Result<()> {
+        if let Some(mut process) = self.process.take() {
+            process.kill()?;
+        }
+        Ok(())
+    }
+
+    fn unpin(&self) -> anyhow::Result<()> {
+        std::fs::remove_dir_all(&self.bpffs).with_context(|| format!("remove {}", self.bpffs.display()))
+    }
+}
+
+impl Drop for Product {
+    fn drop(&mut self) {
+        if let Err(error) = self.stop().and_then(|()| self.unpin()) {
+            eprintln!("{error:#}");
+        }
+    }
+}
+
+fn resource(kind: Kind) -> v1::Resource {
+    v1::Resource { resource: Some(kind) }
+}
+
+fn set(function: &str) -> String {
+    format!("networkFunctions/{function}/replicaSets/v1")
+}
+
+fn port(interface: String, number: u32) -> v1::Port {
+    v1::Port { interface, mac: format!("02:00:00:00:{:02x}:{:02x}", number >> 8, number & 0xff) }
+}
+
+fn instance(function: &str, number: u32, weight: u32) -> v1::Instance {
+    v1::Instance {
+        name: format!("{}/instances/i{number}", set(function)),
+        weight: Some(weight),
+        inside: Some(port(format!("{function}{number}-in"), 2 * number)),
+        outside: Some(port(format!("{function}{number}-out"), 2 * number + 1)),
+        ..v1::Instance::default()
+    }
+}
+
+/// A tenant's graph through the functions in a row.
+fn graph(tenant: u32, functions: &[&str]) -> v1::Graph {
+    let tenant = format!("tenants/t{tenant}");
+    let node = |name: &&str| v1::GraphNode { name: (*name).to_owned(), replica_set: set(name) };
+    let edge = |i: usize| v1::GraphEdge {
+        from: i.checked_sub(1).map(|i| functions[i].to_owned()).unwrap_or_default(),
+        to: functions.get(i).map(|name| (*name).to_owned()).unwrap_or_default(),
+        ..v1::GraphEdge::default()
+    };
+    v1::Graph {
+        name: format!("{tenant}/graphs/web"),
+        client_attachments: vec![format!("{tenant}/attachments/clients")],
+        server_attachments: vec![format!("{tenant}/attachments/servers")],
+        nodes: functions.iter().map(node).collect(),
+        edges: (0..=functions.len()).map(edge).collect(),
+        ..v1::Graph::default()
+    }
+}
+
+/// Everything that the thousand tenants need.
+fn resources() -> Vec<v1::Resource> {
+    let mut all = Vec::new();
+    for tenant in 0..TENANTS {
+        all.push(resource(Kind::Tenant(v1::Tenant {
+            name: format!("tenants/t{tenant}"),
+            vni: tenant + 1,
+            budget: Some(v1::Budget { unanswered: 100, established: 100 }),
+            ..v1::Tenant::default()
+        })));
+        for (name, side) in [("clients", v1::Side::Client), ("servers", v1::Side::Server)] {
+            all.push(resource(Kind::Attachment(v1::Attachment {
+                name: format!("tenants/t{tenant}/attachments/{name}"),
+                side: side.into(),
+                interface: name.to_owned(),
+                vlan: tenant + 1,
+                ..v1::Attachment::default()
+            })));
+        }
+    }
+    for function in FUNCTIONS {
+        let tag = |tenant| v1::TenantTag { tenant: format!("tenants/t{tenant}"), vlan: tenant + 1 };
+        all.push(resource(Kind::NetworkFunction(v1::NetworkFunction {
+            name: format!("networkFunctions/{function}"),
+            forwarding: v1::Forwarding::Transparent.into(),
+            tuple_effect: v1::TupleEffect::Keeps.into(),
+            shared: Some(v1::SharedTenancy { tags: (0..TENANTS).map(tag).collect(), isolates_state: true }),
+            ..v1::NetworkFunction::default()
+        })));
+        all.push(resource(Kind::ReplicaSet(v1::ReplicaSet {
+            name: set(function),
+            max_members: 100,
+            ..v1::ReplicaSet::default()
+        })));
+        all.extend((0..INSTANCES).map(|number| resource(Kind::Instance(instance(function, number, 10)))));
+    }
+    all.extend((0..TENANTS).map(|tenant| resource(Kind::Graph(graph(tenant, &FUNCTIONS)))));
+    all
+}
+
+async fn configure(product: &Product) -> anyhow::Result<()> {
+    let channel = api::client::connect(&product.address()).await.context("connect")?;
+    let mut config = api::client::ConfigServiceClient::new(channel);
+    let began = Instant::now();
+    for batch in resources().chunks(BATCH) {
+        let request = v1::ApplyRequest { resources: batch.to_vec(), ..v1::ApplyRequest::default() };
+        let answer = config.apply(request).await.context("configure the tenants")?.into_inner();
+        ensure!(answer.programmed, "the tenants are not programmed: {}", answer.reason);
+    }
+    println!("  {TENANTS} tenants configured in {:.1} s", began.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// Writes one after the other, each timed from the call to the answer that says it is programmed.
+async fn sequential_writes(report: &mut Report, product: &Product, count: u32) -> anyhow::Result<()> {
+    let channel = api::client::connect(&product.address()).await.context("connect")?;
+    let mut functions = api::client::NetworkFunctionServiceClient::new(channel.clone());
+    let mut graphs = api::client::GraphServiceClient::new(channel);
+    let mut times: [Vec<f64>; 2] = Default::default();
+    for write in 0..count {
+        let began = Instant::now();
+        let status = if write % 2 == 0 {
+            let function = FUNCTIONS[write as usize / 2 % 3];
+            let changed = instance(function, write / 6 % INSTANCES, 11 + write % 89);
+            let request = v1::UpdateInstanceRequest { instance: Some(changed), ..Default::default() };
+            functions.update_instance(request).await.context("change a weight")?.into_inner().status
+        } else {
+            // Another order of functions, so that every write makes a view.
+            let mut order = FUNCTIONS;
+            order.rotate_left(1 + write as usize / TENANTS as usize % 2);
+            let request = v1::UpdateGraphRequest { graph: Some(graph(write % TENANTS, &order)), ..Default::default() };
+            graphs.update_graph(request).await.context("change a graph")?.into_inner().status
+        };
+        let took = began.elapsed().as_secs_f64() * 1e3;
+        let status = status.context("the answer has a status")?;
+        ensure!(status.programmed, "write {write} is not programmed: {}", status.reason);
+        times[write as usize % 2].push(took);
+    }
+    let all = times.concat();
+    let p99 = Row::new("api_to_datapath_p99", quantile(&all, 0.99), "ms").bar(Bar::AtMost(10.0));
+    report.add(Row::new("api_to_datapath_p50", quantile(&all, 0.5), "ms"))?;
+    report.add(
+        p99.beside("weight_p50", quantile(&times[0], 0.5))
+            .beside("weight_p99", quantile(&times[0], 0.99))
+            .beside("graph_p50", quantile(&times[1], 0.5))
+            .beside("graph_p99", quantile(&times[1], 0.99))
+            .beside("slowest", quantile(&all, 1.0)),
+    )
+}

@@ -105,9 +105,9 @@ impl Store {
     /// [`StoreError`]; nothing was changed then.
     pub fn open(path: &Path, capacity: u64, seed: Option<[u64; 2]>) -> Result<(Self, DesiredState), StoreError> {
         let path = path.to_owned();
-        if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent).map_err(|source| StoreError::Io { path: path.clone(), source })?;
-        }
+        let entries = entries(&path);
+        let io = |source| StoreError::Io { path: path.clone(), source };
+        entries.first().map_or(Ok(()), std::fs::create_dir_all).map_err(io)?;
         let database = match Database::create(&path) {
             Ok(database) => database,
             Err(redb::DatabaseError::DatabaseAlreadyOpen) => return Err(StoreError::Locked { path }),
@@ -126,6 +126,8 @@ impl Store {
                 return Err(StoreError::Database { path, operation: "open", source: Box::new(source.into()) });
             }
         };
+        // redb syncs the file, not its name: without this a loss of power may take the whole file away.
+        entries.iter().try_for_each(|directory| std::fs::File::open(directory)?.sync_all()).map_err(io)?;
         let store = Self { path, database };
         store.prepare(Cluster { incarnation: 1, seed: seed.unwrap_or_else(random_seed) })?;
         let state = store.load(capacity)?;
@@ -277,6 +279,22 @@ impl Store {
     }
 }
 
+/// The directories whose entries lead to a file that may not be there yet, innermost first: its own, and those above that
+/// must be made, up to the first that exists. Its own is among them also if the file exists: the process that made it may
+/// have died before it was synced.
+fn entries(path: &Path) -> Vec<PathBuf> {
+    let mut entries = Vec::new();
+    for directory in path.ancestors().skip(1) {
+        let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+        entries.push(directory.to_owned());
+        // An entry of a directory that exists lies in the one above, which we did not change.
+        if directory.is_dir() {
+            break;
+        }
+    }
+    entries
+}
+
 /// What was read, not yet a state.
 #[derive(Default)]
 pub(crate) struct Stored {
@@ -325,4 +343,22 @@ fn name<T: std::str::FromStr<Err: std::fmt::Display>>(table: &str, key: &str) ->
 /// Two words that nobody can guess.
 fn random_seed() -> [u64; 2] {
     [(); 2].map(|()| RandomState::new().build_hasher().finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::entries;
+    use std::path::{Path, PathBuf};
+
+    #[test]
+    fn every_directory_that_gets_a_new_entry_is_known_before_it_is_made() {
+        let root = std::env::temp_dir();
+        let top = root.join(format!("switchyard-entries-{}", std::process::id()));
+        let new = top.join("a/b");
+        assert_eq!(entries(&new.join("state")), [new.clone(), top.join("a"), top.clone(), root]);
+        std::fs::create_dir_all(&new).expect("directories");
+        assert_eq!(entries(&new.join("state")), [new.clone()], "only the file's own entry is new");
+        std::fs::remove_dir_all(&top).expect("remove");
+        assert_eq!(entries(Path::new("state")), [PathBuf::from(".")]);
+    }
 }

@@ -17,7 +17,7 @@ use xdp_layout::Generation;
 pub struct ControlOptions {
     /// Commands that may wait; further ones are held back at the caller.
     pub queue: usize,
-    /// Time between two attempts while the data path is not programmed in full.
+    /// Time between two attempts while the data path is not programmed in full, and between two looks at whether it still is.
     pub retry: Duration,
 }
 
@@ -193,16 +193,16 @@ impl Writer {
         self.install();
         loop {
             let mut jobs = Vec::new();
-            let received = if self.programmed.borrow().reason().is_some() {
-                match tokio::time::timeout(self.retry, self.queue.recv_many(&mut jobs, usize::MAX)).await {
-                    Ok(received) => received,
-                    Err(_elapsed) => {
+            let received = match tokio::time::timeout(self.retry, self.queue.recv_many(&mut jobs, usize::MAX)).await {
+                Ok(received) => received,
+                Err(_elapsed) => {
+                    if self.programmed.borrow().reason().is_some() {
                         self.install();
-                        continue;
+                    } else {
+                        self.follow_ports();
                     }
+                    continue;
                 }
-            } else {
-                self.queue.recv_many(&mut jobs, usize::MAX).await
             };
             if received == 0 {
                 return;
@@ -258,7 +258,20 @@ impl Writer {
             Ok(installed) => (Some(installed), revision, None),
             Err(error) => (before.installed.clone(), before.installed_revision, Some(error)),
         };
-        let after = Programmed { revision, desired, installed, installed_revision, error };
+        self.tell(Programmed { revision, desired, installed, installed_revision, error });
+    }
+
+    /// Notes which ports wait since interfaces went.
+    fn follow_ports(&mut self) {
+        let before = Arc::clone(&self.programmed.borrow());
+        if let (Some(pending), Some(installed)) = (self.dataplane.changed_ports(), &before.installed) {
+            let installed = Some(Installed { pending, ..installed.clone() });
+            self.tell(Programmed { installed, ..Programmed::clone(&before) });
+        }
+    }
+
+    fn tell(&mut self, after: Programmed) {
+        let (before, desired) = (Arc::clone(&self.programmed.borrow()), after.desired);
         if after.reason() != before.reason() {
             match after.reason() {
                 Some(reason) => tracing::warn!(generation = %desired, reason, "data path not programmed in full"),

@@ -23,6 +23,12 @@ pub trait DataPlane: Send {
     /// The image could not be installed; the one before goes on.
     fn install(&mut self, image: &Arc<Image>) -> Result<Installed, DataPlaneError>;
 
+    /// The ports that wait now, if they are others than at the last installation or call: interfaces come and go without
+    /// one. Asked often, so it must cost next to nothing.
+    fn changed_ports(&mut self) -> Option<Vec<PendingPort>> {
+        None
+    }
+
     /// A handle to look at the data path while images are installed.
     fn observer(&self) -> Arc<dyn Observer>;
 }

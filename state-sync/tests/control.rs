@@ -20,6 +20,7 @@ struct Shared {
     installed: Vec<(u64, usize)>,
     fail: bool,
     pending: bool,
+    changed: Option<Vec<PendingPort>>,
     gate: Option<mpsc::Receiver<()>>,
     entered: Option<mpsc::Sender<()>>,
 }
@@ -35,6 +36,10 @@ impl Fake {
     fn installs(&self) -> usize {
         self.0.lock().expect("no panic before").installed.len()
     }
+}
+
+fn waiting(interface: &str, reason: PendingReason) -> PendingPort {
+    PendingPort { owner: PortOwner::Attachment(AttachmentId::MAX), interface: interface.to_owned(), reason }
 }
 
 impl DataPlane for Fake {
@@ -54,16 +59,16 @@ impl DataPlane for Fake {
         if shared.fail {
             return Err(DataPlaneError { operation: "write map".to_owned(), cause: "told to fail".to_owned() });
         }
-        let pending = shared.pending.then(|| PendingPort {
-            owner: PortOwner::Attachment(AttachmentId::MAX),
-            interface: "eth0".to_owned(),
-            reason: PendingReason::Missing,
-        });
+        let pending = shared.pending.then(|| waiting("eth0", PendingReason::Missing));
         Ok(Installed {
             generation: image.plan().generation(),
             digest: image.plan().digest(),
             pending: pending.into_iter().collect(),
         })
+    }
+
+    fn changed_ports(&mut self) -> Option<Vec<PendingPort>> {
+        self.0.lock().expect("no panic before").changed.take()
     }
 
     fn observer(&self) -> Arc<dyn Observer> {
@@ -179,6 +184,17 @@ async fn what_cannot_be_installed_is_kept_and_tried_again() {
     programmed.wait_for(|now| pending(now.reason())).await.expect("it is tried again");
     running.fake.set(|shared| shared.pending = false);
     programmed.wait_for(|now| now.reason().is_none()).await.expect("and again, until it is there");
+}
+
+#[tokio::test]
+async fn an_interface_that_goes_is_told_without_a_write() {
+    let running = start("ports", Duration::from_millis(1));
+    running.control.write(puts(chain())).await.expect("accepted");
+    let mut programmed = running.control.programmed();
+    running.fake.set(|shared| shared.changed = Some(vec![waiting("eth1", PendingReason::Down)]));
+    let told = programmed.wait_for(|now| now.reason().is_some()).await.expect("it is told").clone();
+    assert!(told.reason().is_some_and(|reason| reason.starts_with("eth1: ")), "{told:?}");
+    programmed.wait_for(|now| now.reason().is_none()).await.expect("it is installed again, with nothing to wait for");
 }
 
 #[tokio::test]

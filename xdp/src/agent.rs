@@ -12,8 +12,8 @@ use crate::maps::{self, Gauges, Maps};
 use crate::observe::Watcher;
 use aya::maps::{MapData, RingBuf};
 use chain_graph::Image;
-use state_sync::{DataPlane, DataPlaneError, Installed, Observer};
-use std::collections::BTreeMap;
+use state_sync::{DataPlane, DataPlaneError, Installed, Observer, PendingPort};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -140,6 +140,8 @@ pub struct Agent {
     inner: Arc<Mutex<Inner>>,
     watcher: Arc<Watcher>,
     stop: Arc<AtomicBool>,
+    /// Pending ports that the control plane knows of.
+    told: BTreeSet<PendingPort>,
 }
 
 pub(crate) fn locked(inner: &Mutex<Inner>) -> MutexGuard<'_, Inner> {
@@ -163,7 +165,7 @@ impl Agent {
         let installer = Installer::new(maps)?;
         let inner = Arc::new(Mutex::new(Inner { loader, installer, image: None, is_first: true }));
         let watcher = Arc::new(Watcher::new(Arc::clone(&inner), gauges, rate));
-        let agent = Self { inner, watcher, stop: Arc::new(AtomicBool::new(false)) };
+        let agent = Self { inner, watcher, stop: Arc::new(AtomicBool::new(false)), told: BTreeSet::new() };
         agent.start_threads(ring, options, rate)?;
         Ok(agent)
     }
@@ -229,11 +231,22 @@ fn random() -> Result<u64> {
 impl DataPlane for Agent {
     fn install(&mut self, image: &Arc<Image>) -> std::result::Result<Installed, DataPlaneError> {
         let placed = locked(&self.inner).install(image).map_err(|e| describe("install the plan", &e))?;
+        self.told.clone_from(&placed.pending);
         Ok(Installed {
             generation: image.plan().number().generation,
             digest: image.plan().digest(),
             pending: placed.pending.into_iter().collect(),
         })
+    }
+
+    fn changed_ports(&mut self) -> Option<Vec<PendingPort>> {
+        let inner = locked(&self.inner);
+        let now = &inner.installer.placed().pending;
+        if *now == self.told {
+            return None;
+        }
+        self.told.clone_from(now);
+        Some(now.iter().cloned().collect())
     }
 
     fn observer(&self) -> Arc<dyn Observer> {

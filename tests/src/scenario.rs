@@ -45,12 +45,24 @@ pub fn host(node: &Node, name: &str, last: u8) -> Result<Host> {
     Host::new(node, config)
 }
 
-/// A host in one subnet, behind a gateway in it.
+/// A host in subnets, behind a gateway in each: pairs of address and gateway.
 ///
 /// # Errors
 /// As [`Host::new`].
-pub fn routed_host(node: &Node, name: &str, address: &str, gateway: &str) -> Result<Host> {
-    Host::new(node, HostConfig::new(name).address(net(address)).gateway(ip(gateway)))
+pub fn routed_host(node: &Node, name: &str, subnets: &[(&str, &str)]) -> Result<Host> {
+    let add = |config: HostConfig, (address, gateway): &(&str, &str)| config.address(net(address)).gateway(ip(gateway));
+    Host::new(node, subnets.iter().fold(HostConfig::new(name), add))
+}
+
+/// The MAC address a host has for a neighbour; `None` if it has none.
+///
+/// # Errors
+/// If `ip` cannot be run.
+pub fn neighbour(host: &Host, address: &str) -> Result<Option<MacAddr>> {
+    let text = host.namespace().output("ip", &["neigh", "show", "to", address, "dev", Host::INTERFACE])?;
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let mac = words.windows(2).find(|pair| pair[0] == "lladdr").and_then(|pair| pair[1].parse().ok());
+    Ok(mac)
 }
 
 /// Transparent, stateless firewalls of these names that drop TCP to `closed` ports under rules `tcp<port>`.

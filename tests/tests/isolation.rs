@@ -5,7 +5,9 @@ use std::time::Duration;
 use testbed::measure::{BacklogGuard, Softnet};
 use testbed::nf::{Instance, Rule, SharedFirewall, SharedFirewallConfig, TenantRules};
 use testbed::scenario::{TRANSPARENT, firewalls, function, host, plain};
-use testbed::traffic::{Curl, EchoServer, Iperf, IperfReport, IperfServer, UdpLoad, UdpReceiver, WebServer, tcp_connects};
+use testbed::traffic::{
+    Curl, EchoServer, Iperf, IperfReport, IperfServer, UdpLoad, UdpReceiver, WebServer, tcp_connects,
+};
 use testbed::{Documents, FiveTuple, FrontEnd, Host, Recorder, Recording, Testbed, require};
 
 const DATAGRAMS: u64 = 20_000;
@@ -75,7 +77,8 @@ fn full_load(tenants: &[Tenant; 2]) -> Vec<Loaded> {
         let mut forth = load.start(client).expect("iperf3");
         let mut back = Iperf { reverse: true, port: tenant.reverse(), ..load }.start(client).expect("iperf3");
         let from = SocketAddr::new(tenant.client.ipv4(), tenant.udp);
-        let datagrams = UdpLoad { datagrams: DATAGRAMS, per_second: Some(DATAGRAMS_PER_S), ..UdpLoad::new(from, to(tenant.udp)) };
+        let datagrams =
+            UdpLoad { datagrams: DATAGRAMS, per_second: Some(DATAGRAMS_PER_S), ..UdpLoad::new(from, to(tenant.udp)) };
         datagrams.run(client).expect("UDP load");
         for _ in 0..10 {
             let page = Curl::new(web.url("/")).run(client).expect("request");
@@ -142,7 +145,8 @@ fn own_firewalls_at_full_load() {
     front_end.apply(&documents.chain("red", "web", &["fw-red"]).chain("blue", "web", &["fw-blue"]));
     let record = |instance: &Instance| instance.record().expect("recorder");
     let recorders = [&red, &blue].map(|set| record(set[0].instance()));
-    let ends = tenants.each_ref().map(|tenant| Recorder::start(tenant.server.namespace(), &["eth0"]).expect("recorder"));
+    let ends =
+        tenants.each_ref().map(|tenant| Recorder::start(tenant.server.namespace(), &["eth0"]).expect("recorder"));
     full_load(&tenants);
     for (tenant, recorder) in tenants.iter().zip(&recorders).chain(tenants.iter().zip(&ends)) {
         let recording = recorder.snapshot().expect("recording");
@@ -176,7 +180,8 @@ fn one_shared_firewall_at_full_load() {
     let documents = function(documents, "shared", &format!("{TRANSPARENT}, {tags}"), instances);
     front_end.apply(&documents.chain("red", "web", &["shared"]).chain("blue", "web", &["shared"]));
     let recorder = firewall.instance().record().expect("recorder");
-    let ends = tenants.each_ref().map(|tenant| Recorder::start(tenant.server.namespace(), &["eth0"]).expect("recorder"));
+    let ends =
+        tenants.each_ref().map(|tenant| Recorder::start(tenant.server.namespace(), &["eth0"]).expect("recorder"));
     full_load(&tenants);
     let recording = recorder.snapshot().expect("recording");
     judge("the shared firewall", &recording, |seen| {

@@ -38,10 +38,12 @@ fn ten_thousand_races_for_a_flows_first_frame() {
     };
     let frames: Vec<_> = (10_000..10_000 + RACES).map(frame).collect();
     race_frames(&client.eth0, &frames).expect("both senders");
-    let passed = || recorders.iter().map(|recorder| {
-        let recording = recorder.snapshot().expect("recording");
-        recording.frames(|seen| seen.interface == "out" && seen.way == Way::Sent && seen.tuple.protocol == 17)
-    });
+    let passed = || {
+        recorders.iter().map(|recorder| {
+            let recording = recorder.snapshot().expect("recording");
+            recording.frames(|seen| seen.interface == "out" && seen.way == Way::Sent && seen.tuple.protocol == 17)
+        })
+    };
     eventually("both frames of every race have passed a firewall", || passed().sum::<u64>() == 2 * u64::from(RACES));
     let seen = stage.seen("in", |tuple: &FiveTuple| tuple.protocol == 17).expect("recording");
     assert_eq!(seen.len(), usize::from(RACES));

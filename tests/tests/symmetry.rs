@@ -1,27 +1,39 @@
 //! Both directions of every flow pass the same instances, judged from what the instances saw.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use testbed::nf::{BridgeFirewall, OneArmed, OneArmedConfig, Proxy, ProxyConfig, ProxyProgram, Snat};
-use testbed::scenario::{Stage, TRANSPARENT, firewalls, function, host, ip, net, plain, routed_host, snat};
+use testbed::scenario::{
+    Stage, TRANSPARENT, eventually, firewalls, function, host, ip, neighbour, net, plain, routed_host, snat,
+};
 use testbed::traffic::{Connections, Curl, EchoServer, Ping, UdpReceiver, WebServer, send_from_ports};
-use testbed::{Documents, FiveTuple, FrontEnd, Host, Node, Route, Testbed, require};
+use testbed::{Documents, FiveTuple, FrontEnd, Host, HostConfig, MacAddr, Node, Testbed, require};
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 const ICMP: u8 = 1;
+const ICMPV6: u8 = 58;
 const ECHO: u16 = 7000;
 const CONNECTIONS: usize = 120;
+/// What the front end answers with for addresses that instances share.
+const FRONT_END: MacAddr = MacAddr([0x02, 0x53, 0x57, 0x59, 0x44, 0x01]);
 
 fn two_hosts(documents: Documents, client: &Host, server: &Host) -> Documents {
-    documents.tenant("acme", 100).attachment("acme", "clients", "client", client).attachment(
-        "acme", "servers", "server", server,
-    )
+    documents
+        .tenant("acme", 100)
+        .attachment("acme", "clients", "client", client)
+        .attachment("acme", "servers", "server", server)
+}
+
+/// The first frame towards a host that has not spoken yet is lost while its MAC address is asked for.
+fn wait_for(client: &Host, service: IpAddr) {
+    let ping = Ping { count: 1, timeout: Duration::from_millis(200), ..Ping::new(service) };
+    eventually("the server answers", || ping.run(client.namespace()).is_ok_and(|report| report.is_perfect()));
 }
 
 /// TCP connections, UDP with echo and ping, all there and back.
-fn converse(client: &Host, server: &Host, service: std::net::IpAddr) {
+fn converse(client: &Host, server: &Host, service: IpAddr) {
     let service = |port| SocketAddr::new(service, port);
     let _tcp = EchoServer::start(server.namespace(), service(ECHO)).expect("echo server");
     let udp = UdpReceiver::start(server.namespace(), service(ECHO), true).expect("echo server");
@@ -34,18 +46,27 @@ fn converse(client: &Host, server: &Host, service: std::net::IpAddr) {
     connections.exchange().expect("connections are still open");
 }
 
+/// Not neighbour discovery, which has no ports and is nobody's flow; an echo has an identifier on one side.
+fn is_conversation(tuple: &FiveTuple) -> bool {
+    match tuple.protocol {
+        TCP | UDP => true,
+        ICMP | ICMPV6 => tuple.source_port != tuple.destination_port,
+        _ => false,
+    }
+}
+
 /// Asserts that conversations of all kinds were seen, spread over all instances of the stage; returns their instances.
 fn judge(stage: &Stage, port: &str, instances: usize) -> BTreeMap<FiveTuple, String> {
-    let pins = stage.pins(port, |tuple| matches!(tuple.protocol, TCP | UDP | ICMP | 58));
+    let pins = stage.pins(port, is_conversation);
     let count = |protocol| pins.keys().filter(|tuple| tuple.protocol == protocol).count();
     assert!(count(TCP) >= CONNECTIONS && count(UDP) >= 50, "{} conversations", pins.len());
-    assert!(count(ICMP) + count(58) >= 1, "no ping seen");
+    assert!(count(ICMP) + count(ICMPV6) >= 1, "no ping seen");
     let used: BTreeSet<&String> = pins.values().collect();
     assert_eq!(used.len(), instances, "{used:?}");
     pins
 }
 
-fn firewall_chain(family: fn(&Host) -> std::net::IpAddr) {
+fn firewall_chain(family: fn(&Host) -> IpAddr) {
     let testbed = Testbed::new().expect("testbed");
     let node = testbed.node();
     let (client, server) = (host(node, "client", 1).expect("client"), host(node, "server", 2).expect("server"));
@@ -78,7 +99,7 @@ fn through_two_stages_of_firewalls_over_ipv6() {
 }
 
 /// Client and server as seen from behind a NAT: what it keeps of a tuple.
-fn kept(tuple: &FiveTuple, server: std::net::IpAddr) -> FiveTuple {
+fn kept(tuple: &FiveTuple, server: IpAddr) -> FiveTuple {
     let towards = if tuple.destination == server { *tuple } else { tuple.reversed() };
     FiveTuple { source: server, source_port: 0, ..towards }
 }
@@ -88,8 +109,8 @@ fn through_a_nat_in_the_middle() {
     require!();
     let testbed = Testbed::new().expect("testbed");
     let node = testbed.node();
-    let client = routed_host(node, "client", "10.0.0.1/24", "10.0.0.254").expect("client");
-    let server = Host::new(node, testbed::HostConfig::new("server").address(net("198.51.100.2/24"))).expect("server");
+    let client = routed_host(node, "client", &[("10.0.0.1/24", "10.0.0.254")]).expect("client");
+    let server = Host::new(node, HostConfig::new("server").address(net("198.51.100.2/24"))).expect("server");
     let first = firewalls(node, &["a1", "a2", "a3"], &[]).expect("firewalls");
     let nats = [("n1", "198.51.100.11"), ("n2", "198.51.100.12")];
     let nats: Vec<Snat> = nats.iter().map(|(name, outside)| snat(node, name, outside).expect("NAT")).collect();
@@ -103,10 +124,8 @@ fn through_a_nat_in_the_middle() {
     let documents = function(documents, "nat", spec, instances);
     let documents = function(documents, "b", TRANSPARENT, plain(&second));
     front_end.apply(&documents.chain("acme", "web", &["a", "nat", "b"]));
-    // The first frame towards a host that has not spoken yet is lost while its MAC address is asked for.
-    testbed::scenario::eventually("the server answers", || {
-        Ping { count: 1, ..Ping::new(server.ipv4()) }.run(client.namespace()).is_ok_and(|report| report.is_perfect())
-    });
+    wait_for(&client, server.ipv4());
+    assert_eq!(neighbour(&client, "10.0.0.254").expect("neighbour"), Some(FRONT_END));
     let one = Stage::record(first.iter().map(BridgeFirewall::instance)).expect("recorders");
     let middle = Stage::record(nats.iter().map(Snat::instance)).expect("recorders");
     let two = Stage::record(second.iter().map(BridgeFirewall::instance)).expect("recorders");
@@ -152,8 +171,8 @@ fn proxies(node: &Node, program: ProxyProgram) -> Vec<Proxy> {
 fn proxy_chain(program: ProxyProgram) {
     let testbed = Testbed::new().expect("testbed");
     let node = testbed.node();
-    let client = routed_host(node, "client", "10.0.0.1/24", "10.0.0.254").expect("client");
-    let server = Host::new(node, testbed::HostConfig::new("server").address(net("198.51.100.2/24"))).expect("server");
+    let client = routed_host(node, "client", &[("10.0.0.1/24", "10.0.0.254")]).expect("client");
+    let server = Host::new(node, HostConfig::new("server").address(net("198.51.100.2/24"))).expect("server");
     let first = firewalls(node, &["a1", "a2"], &[]).expect("firewalls");
     let second = firewalls(node, &["b1", "b2"], &[]).expect("firewalls");
     let proxies = proxies(node, program);
@@ -216,30 +235,34 @@ fn through_one_armed_routers() {
     require!();
     let testbed = Testbed::new().expect("testbed");
     let node = testbed.node();
-    let client = routed_host(node, "client", "10.0.1.1/24", "10.0.1.254").expect("client");
-    let server = routed_host(node, "server", "10.0.2.2/24", "10.0.2.254").expect("server");
-    let arms: Vec<OneArmed> = ["r1", "r2"]
-        .into_iter()
-        .map(|name| {
-            let config = OneArmedConfig {
-                name: name.to_owned(),
-                addresses: vec![net("10.0.1.254/24"), net("10.0.2.254/24")],
-                routes: Vec::<Route>::new(),
-                rules: Vec::new(),
-                mtu: 1500,
-            };
-            OneArmed::new(node, config).expect("router")
-        })
-        .collect();
+    let client = [("10.0.1.1/24", "10.0.1.254"), ("fd01::1/64", "fd01::254")];
+    let server = [("10.0.2.2/24", "10.0.2.254"), ("fd02::2/64", "fd02::254")];
+    let client = routed_host(node, "client", &client).expect("client");
+    let server = routed_host(node, "server", &server).expect("server");
+    let arm = |name: &str| {
+        let config = OneArmedConfig {
+            name: name.to_owned(),
+            addresses: ["10.0.1.254/24", "10.0.2.254/24", "fd01::254/64", "fd02::254/64"].map(net).to_vec(),
+            routes: Vec::new(),
+            rules: Vec::new(),
+            mtu: 1500,
+        };
+        OneArmed::new(node, config).expect("router")
+    };
+    let arms = ["r1", "r2"].map(arm);
     let front_end = FrontEnd::start(node).expect("front end");
-    let spec = "forwarding: routed, tupleEffect: keeps, addresses: [10.0.1.254, 10.0.2.254]";
+    let addresses = "addresses: [10.0.1.254, 10.0.2.254, 'fd01::254', 'fd02::254']";
     let documents = two_hosts(Documents::new(), &client, &server);
-    let documents = function(documents, "r", spec, arms.iter().map(|arm| (arm.instance(), String::new())));
+    let instances = arms.iter().map(|arm| (arm.instance(), String::new()));
+    let documents =
+        function(documents, "r", &format!("forwarding: routed, tupleEffect: keeps, {addresses}"), instances);
     front_end.apply(&documents.chain("acme", "web", &["r"]));
-    testbed::scenario::eventually("the server answers", || {
-        Ping { count: 1, ..Ping::new(server.ipv4()) }.run(client.namespace()).is_ok_and(|report| report.is_perfect())
-    });
-    let stage = Stage::record(arms.iter().map(OneArmed::instance)).expect("recorders");
-    converse(&client, &server, server.ipv4());
-    judge(&stage, "in", 2);
+    for (service, gateway) in [(server.ipv4(), "10.0.1.254"), (server.ipv6(), "fd01::254")] {
+        wait_for(&client, service);
+        // The routers share the address; the front end answers for it with its own.
+        assert_eq!(neighbour(&client, gateway).expect("neighbour"), Some(FRONT_END));
+        let stage = Stage::record(arms.iter().map(OneArmed::instance)).expect("recorders");
+        converse(&client, &server, service);
+        judge(&stage, "in", 2);
+    }
 }

@@ -6,7 +6,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use testbed::measure::{BacklogGuard, Softnet, interface_counters};
 use testbed::nf::{BridgeFirewall, OneArmed, OneArmedConfig};
-use testbed::scenario::{Stage, TRANSPARENT, eventually, firewalls, function, host, ip, metrics, net, plain, routed_host};
+use testbed::scenario::{
+    Stage, TRANSPARENT, eventually, firewalls, function, host, ip, metrics, net, plain, routed_host,
+};
 use testbed::traffic::{
     Connections, EchoServer, Iperf, IperfServer, Ping, UdpLoad, UdpReceiver, connected_udp, send_from_ports,
 };
@@ -55,9 +57,10 @@ fn large_datagrams_pass_in_fragments_through_the_same_instances() {
             let record = |firewall: &BridgeFirewall| firewall.instance().record().expect("recorder");
             stage.iter().map(record).collect::<Vec<Recorder>>()
         });
-        let stages = world.stages.each_ref().map(|stage| {
-            Stage::record(stage.iter().map(BridgeFirewall::instance)).expect("recorders")
-        });
+        let stages = world
+            .stages
+            .each_ref()
+            .map(|stage| Stage::record(stage.iter().map(BridgeFirewall::instance)).expect("recorders"));
         let service = SocketAddr::new(server, SERVICE);
         let _echo = UdpReceiver::start(world.server.namespace(), service, true).expect("receiver");
         let load = UdpLoad {
@@ -74,9 +77,10 @@ fn large_datagrams_pass_in_fragments_through_the_same_instances() {
             // 8192 bytes are six fragments at 1500; five of them have no ports.
             let later = recorders.iter().map(|recorder| {
                 let recording = recorder.snapshot().expect("recording");
-                let later = |way| recording.frames(|seen| {
-                    seen.interface == "in" && seen.way == way && seen.kind == Kind::LaterFragment
-                });
+                let later = |way| {
+                    recording
+                        .frames(|seen| seen.interface == "in" && seen.way == way && seen.kind == Kind::LaterFragment)
+                };
                 (later(Way::Received), later(Way::Sent))
             });
             let later: BTreeSet<(u64, u64)> = later.collect();
@@ -107,8 +111,8 @@ fn a_router_in_the_chain_tells_that_the_time_to_live_is_over() {
     require!();
     let testbed = Testbed::new().expect("testbed");
     let node = testbed.node();
-    let client = routed_host(node, "client", "10.0.1.1/24", "10.0.1.254").expect("client");
-    let server = routed_host(node, "server", "10.0.2.2/24", "10.0.2.254").expect("server");
+    let client = routed_host(node, "client", &[("10.0.1.1/24", "10.0.1.254")]).expect("client");
+    let server = routed_host(node, "server", &[("10.0.2.2/24", "10.0.2.254")]).expect("server");
     let config = OneArmedConfig {
         name: "r".to_owned(),
         addresses: vec![net("10.0.1.254/24"), net("10.0.2.254/24")],
@@ -206,7 +210,8 @@ fn every_frame_is_accounted_for() {
         Connections::open(client, SocketAddr::new(to, SERVICE), 50).expect("connections");
         send_from_ports(client, from, 20_000..=20_499, SocketAddr::new(to, SERVICE)).expect("UDP");
         udp.wait_for(500, Duration::from_secs(5)).expect("all datagrams");
-        let large = UdpLoad { bytes: 8192, ..UdpLoad::new(SocketAddr::new(from, 30_000), SocketAddr::new(to, SERVICE)) };
+        let large =
+            UdpLoad { bytes: 8192, ..UdpLoad::new(SocketAddr::new(from, 30_000), SocketAddr::new(to, SERVICE)) };
         large.run(client).expect("load");
         assert!(Ping::new(to).run(client).expect("ping").is_perfect());
         // To nobody: the question is carried across and stays without an answer. To a shut port: the firewall drops it.

@@ -19,10 +19,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
-use xdp_layout::AttachmentId;
 use xdp_layout::config::{Config, IdleClass, MAGIC};
 use xdp_layout::flow::{FlowKey, FlowState};
 use xdp_layout::port::Target;
+use xdp_layout::{AttachmentId, TenantId};
 
 /// MAC address that every front end answers with: hosts and routed functions keep it when a flow moves between nodes.
 /// Locally administered.
@@ -76,28 +76,35 @@ pub(crate) struct Inner {
 }
 
 impl Inner {
-    fn install(&mut self, image: &Arc<Image>) -> Result<Placed> {
-        let seed = image.plan().content().seed;
-        let config = self.installer.maps.config.get(&0, 0).unwrap_or_default();
-        if config.flow_key != seed {
-            let config = Config { flow_key: seed, ..config };
-            self.installer
-                .maps
-                .config
-                .set(0, config, 0)
-                .map_err(|source| Error::Map { map: xdp_layout::names::CONFIG, source })?;
-        }
+    /// Installs an image. Also the tenants that are gone with it, whose records nobody needs any more.
+    fn install(&mut self, image: &Arc<Image>) -> Result<(Placed, Vec<TenantId>)> {
+        self.claim(image.plan().content().seed)?;
         let links = links::dump()?;
-        let before = self.installer.placed().clone();
+        let is_same = self.image.as_ref().is_some_and(|known| Arc::ptr_eq(known, image));
+        if is_same && self.installer.is_current(&links) {
+            return Ok((self.installer.placed().clone(), Vec::new()));
+        }
+        let before: Vec<TenantId> = self.installer.tenants().collect();
         let placed = self.installer.install(image, &links, &mut self.loader)?;
-        self.installer.clear_targets(&before, &placed);
         if self.is_first {
-            self.installer.sweep_leftovers()?;
             self.detach_leftovers(&placed)?;
             self.is_first = false;
         }
         self.image = Some(Arc::clone(image));
-        Ok(placed)
+        Ok((placed, before.into_iter().filter(|id| !image.tenants().contains_key(id)).collect()))
+    }
+
+    /// Makes the data path that of the cluster with this seed. Views, records and ids of another state mean other things.
+    fn claim(&mut self, seed: [u64; 2]) -> Result<()> {
+        let failed = |source| Error::Map { map: xdp_layout::names::CONFIG, source };
+        let config = self.installer.maps.config.get(&0, 0).map_err(failed)?;
+        if config.flow_key == seed {
+            return Ok(());
+        }
+        if config.flow_key != [0, 0] {
+            return Err(Error::Foreign { path: self.loader.directory().to_owned() });
+        }
+        self.installer.maps.config.set(0, Config { flow_key: seed, ..config }, 0).map_err(failed)
     }
 
     fn detach_leftovers(&mut self, placed: &Placed) -> Result<()> {
@@ -127,6 +134,11 @@ impl Inner {
     /// Generation in force; `None` for none.
     pub(crate) fn generation(&self) -> Option<xdp_layout::Generation> {
         xdp_layout::Generation::new(self.installer.generation())
+    }
+
+    /// Forgets what a deleted tenant used.
+    pub(crate) fn forget_usage(&mut self, tenant: u32) -> Result<()> {
+        self.installer.maps.usage.delete(&tenant)
     }
 
     /// The tick counter.
@@ -230,7 +242,10 @@ fn random() -> Result<u64> {
 
 impl DataPlane for Agent {
     fn install(&mut self, image: &Arc<Image>) -> std::result::Result<Installed, DataPlaneError> {
-        let placed = locked(&self.inner).install(image).map_err(|e| describe("install the plan", &e))?;
+        let (placed, gone) = locked(&self.inner).install(image).map_err(|e| describe("install the plan", &e))?;
+        if !gone.is_empty() {
+            self.watcher.expel(&gone).map_err(|e| describe("delete the records of deleted tenants", &e))?;
+        }
         self.told.clone_from(&placed.pending);
         Ok(Installed {
             generation: image.plan().number().generation,
@@ -285,6 +300,11 @@ fn follow_links(watch: &links::Watch, inner: &Mutex<Inner>, stop: &AtomicBool) {
     }
 }
 
+/// Has records deleted, in portions, so that installs need not wait for all of them.
+pub(crate) fn expire(inner: &Mutex<Inner>, keys: &[FlowKey], force: bool) -> Result<u64> {
+    keys.chunks(clock::KEYS_PER_RUN).map(|keys| clock::expire(&locked(inner).loader, keys, force)).sum()
+}
+
 /// Proposes idle records to the data path for deletion, forever.
 fn sweep(inner: &Mutex<Inner>, watcher: &Watcher, stop: &AtomicBool, options: Options, rate: u32) {
     let limit = |key: &FlowKey, state: u32| {
@@ -306,7 +326,7 @@ fn sweep(inner: &Mutex<Inner>, watcher: &Watcher, stop: &AtomicBool, options: Op
                     idle.push(*key);
                 }
             })?;
-            if idle.is_empty() { Ok(0) } else { clock::expire(&locked(inner).loader, &idle, false) }
+            expire(inner, &idle, false)
         };
         match pass() {
             Ok(0) => {}

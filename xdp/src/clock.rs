@@ -11,7 +11,7 @@ use zerocopy::{FromBytes, IntoBytes};
 /// Rates a kernel can be built with (`CONFIG_HZ`).
 const RATES: [u32; 4] = [100, 250, 300, 1000];
 /// Keys per run: a frame of test data is at most a page.
-const KEYS_PER_RUN: usize = 64;
+pub(crate) const KEYS_PER_RUN: usize = 64;
 
 fn run(loader: &Loader, keys: &[FlowKey], force: bool) -> Result<SweepHeader> {
     let header = SweepHeader { force: force.into(), count: keys.len() as u32, ..SweepHeader::default() };
@@ -48,11 +48,7 @@ pub(crate) fn rate(loader: &Loader) -> Result<u32> {
     Ok(RATES.into_iter().min_by(|a, b| off(a).total_cmp(&off(b))).expect("the list is not empty"))
 }
 
-/// Deletes those of `keys` that are idle, or all with `force`. The count of deleted records.
+/// Deletes those of `keys` (at most [`KEYS_PER_RUN`]) that are idle, or all with `force`. The count of deleted records.
 pub(crate) fn expire(loader: &Loader, keys: &[FlowKey], force: bool) -> Result<u64> {
-    let mut deleted = 0;
-    for chunk in keys.chunks(KEYS_PER_RUN) {
-        deleted += u64::from(run(loader, chunk, force)?.deleted);
-    }
-    Ok(deleted)
+    Ok(u64::from(run(loader, keys, force)?.deleted))
 }

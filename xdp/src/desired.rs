@@ -23,6 +23,18 @@ pub(crate) struct TenantEntries {
     pub(crate) outside: BTreeMap<(u8, OutsideKey), OutsideOwners>,
 }
 
+impl TenantEntries {
+    /// Adds another tenant's entries.
+    pub(crate) fn absorb(&mut self, other: &Self) {
+        self.ports.extend(&other.ports);
+        self.tags.extend(&other.tags);
+        self.owned.extend(&other.owned);
+        self.origins.extend(&other.origins);
+        self.routes.extend(&other.routes);
+        self.outside.extend(&other.outside);
+    }
+}
+
 /// Where ports are on this node, and which are not there.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Placed {

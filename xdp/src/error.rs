@@ -24,6 +24,13 @@ pub enum Error {
     /// The object does not load.
     #[error("load the eBPF object: needs root (CAP_BPF, CAP_NET_ADMIN) and a kernel of 6.6 or later with BTF")]
     Load(#[source] aya::EbpfError),
+    /// The pinned data path was made for another state.
+    #[error(
+        "the data path at {} belongs to another state file: give the state directory it was started with, or take it down \
+         by removing that directory (its flows lose their records)",
+        path.display()
+    )]
+    Foreign { path: PathBuf },
     /// A program is refused or absent.
     #[error("load the eBPF program `{program}` into the kernel")]
     Program {

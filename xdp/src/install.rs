@@ -1,5 +1,6 @@
 //! Writes images into the maps: what is new first, then one word that switches, then what is gone.
 
+use crate::agent::describe;
 use crate::desired::{self, Placed, TenantEntries};
 use crate::error::{Error, Result};
 use crate::links::Links;
@@ -10,11 +11,12 @@ use crate::sys;
 use aya::Pod;
 use chain_graph::image::TenantImage;
 use chain_graph::{BuiltTable, Image, View};
+use state_sync::{PendingPort, PendingReason};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use xdp_layout::plan::{
-    ActiveWord, BANK_WORDS, BANKS, EDGES_MAX, Edge, GRAPHS_MAX, GraphWord, NODES_MAX, Node, NodeKey, PAGE_SLOTS,
-    PAGES_MAX, REPLICA_SETS_MAX, TARGET_EXIT, TableWord, VIEW_SLOTS_MAX, ViewKey,
+    ActiveWord, BANK_WORDS, BANKS, EDGES_MAX, Edge, GraphWord, NODES_MAX, Node, NodeKey, PAGE_SLOTS, PAGES_MAX,
+    REPLICA_SETS_MAX, TARGET_EXIT, TableWord, VIEW_SLOTS_MAX, ViewKey,
 };
 use xdp_layout::port::{Instance, Target, Tenant, Usage};
 use xdp_layout::{AttachmentId, InstanceId, ReplicaSetId, TenantId, ViewId};
@@ -29,25 +31,39 @@ struct ViewPlace {
 
 /// Space that may be reused once no program can still read it.
 enum Freed {
-    Pages(u32, u32),
+    Pages(TableWord),
     View(ViewPlace),
 }
+
+/// Tables in the pages, by replica set.
+type Tables = BTreeMap<ReplicaSetId, (Arc<BuiltTable>, TableWord)>;
 
 /// The writer's memory of what the maps hold.
 pub(crate) struct Installer {
     pub(crate) maps: Maps,
+    /// What the hashes and tries hold, by tenant.
     tenants: BTreeMap<TenantId, (Arc<TenantImage>, TenantEntries)>,
     views: BTreeMap<(TenantId, ViewId), ViewPlace>,
-    tables: BTreeMap<ReplicaSetId, (Arc<BuiltTable>, TableWord)>,
+    /// Tables of the plan in force.
+    tables: Tables,
+    /// Tables written for a plan that is not in force, because its install failed.
+    written: Tables,
+    /// Tables of the plan in force that an earlier process wrote.
+    recovered: BTreeMap<ReplicaSetId, TableWord>,
     placed: Placed,
+    links: Links,
     slots: Regions,
     nodes: Regions,
     edges: Regions,
     pages: Regions,
     active: ActiveWord,
+    /// Graphs and replica sets that have a word in the active bank.
+    words: BTreeMap<u32, u64>,
     freed: Vec<Freed>,
     /// Installs since the last grace period; a bank comes round after [`BANKS`].
     flips: u32,
+    /// The hashes and tries may hold more than `tenants` says: after a start, and after an install that failed.
+    is_suspect: bool,
 }
 
 impl Installer {
@@ -59,15 +75,20 @@ impl Installer {
             tenants: BTreeMap::new(),
             views: BTreeMap::new(),
             tables: BTreeMap::new(),
+            written: BTreeMap::new(),
+            recovered: BTreeMap::new(),
             placed: Placed::default(),
+            links: Links::new(),
             slots: Regions::new(1, VIEW_SLOTS_MAX),
             nodes: Regions::new(0, NODES_MAX),
             edges: Regions::new(0, EDGES_MAX),
             pages: Regions::new(0, PAGES_MAX * PAGE_SLOTS),
             active,
+            words: BTreeMap::new(),
             freed: Vec::new(),
             // Everything may be read by programs that run since before this process.
             flips: BANKS,
+            is_suspect: true,
         };
         installer.recover()?;
         Ok(installer)
@@ -78,101 +99,196 @@ impl Installer {
         self.active.generation()
     }
 
+    /// What the last install placed.
+    pub(crate) fn placed(&self) -> &Placed {
+        &self.placed
+    }
+
+    /// Whether the last install succeeded and saw these interfaces.
+    pub(crate) fn is_current(&self, links: &Links) -> bool {
+        !self.is_suspect && self.placed.pending.is_empty() && self.links == *links
+    }
+
+    /// Tenants of the last install.
+    pub(crate) fn tenants(&self) -> impl Iterator<Item = TenantId> + '_ {
+        self.tenants.keys().copied()
+    }
+
     /// Reads from the maps what is in use: installed views with all they lead to, tables of the active bank.
     fn recover(&mut self) -> Result<()> {
+        let mut slots = BTreeSet::new();
         for (key, slot) in self.maps.view_slots.all()? {
             let view: xdp_layout::plan::View = self.maps.views.read(slot as usize);
             let (Some(tenant), Some(id)) = (TenantId::new(key.tenant), ViewId::new(key.view)) else {
                 continue;
             };
-            let mut place = ViewPlace { slot, nodes: (u32::MAX, 0), edges: (view.first_edge, 0) };
-            let mut waiting = vec![view.first_edge];
-            let mut seen = BTreeSet::new();
-            while let Some(first) = waiting.pop() {
-                let mut index = first;
-                while index < EDGES_MAX && seen.insert(index) {
-                    let edge: Edge = self.maps.edges.read(index as usize);
-                    place.edges = (place.edges.0.min(index), place.edges.1.max(index + 1));
-                    if edge.target != TARGET_EXIT && edge.target < NODES_MAX {
-                        let node: Node = self.maps.nodes.read(edge.target as usize);
-                        place.nodes = (place.nodes.0.min(edge.target), place.nodes.1.max(edge.target + 1));
-                        waiting.push(node.first_edge);
-                    }
-                    index += 1;
-                    if edge.last != 0 {
-                        break;
-                    }
-                }
-            }
-            place.edges.1 -= place.edges.0.min(place.edges.1);
-            place.nodes = if place.nodes.1 == 0 { (0, 0) } else { (place.nodes.0, place.nodes.1 - place.nodes.0) };
+            let place = self.extent(slot, view.first_edge);
+            slots.insert(slot);
             self.slots.claim(slot, 1);
             self.nodes.claim(place.nodes.0, place.nodes.1);
             self.edges.claim(place.edges.0, place.edges.1);
             self.views.insert((tenant, id), place);
         }
-        let bank = (self.active.bank() * BANK_WORDS) as usize;
-        for set in 1..REPLICA_SETS_MAX as usize {
-            let word = TableWord(self.maps.plan.read(bank + set));
-            if word.0 != 0 {
+        // Keys of a view whose install or removal was cut short.
+        for (key, _) in self.maps.node_of.all()? {
+            if !slots.contains(&key.view_slot) {
+                self.maps.node_of.delete(&key)?;
+            }
+        }
+        let bank = self.active.bank() * BANK_WORDS;
+        for index in 1..BANK_WORDS {
+            let word: u64 = self.maps.plan.read((bank + index) as usize);
+            if word == 0 {
+                continue;
+            }
+            self.words.insert(index, word);
+            if let Some(set) = u16::try_from(index).ok().and_then(ReplicaSetId::new) {
+                let word = TableWord(word);
                 self.pages.claim(word.start(), word.size() + word.members());
+                self.recovered.insert(set, word);
             }
         }
         Ok(())
     }
 
-    /// Makes the maps say what the image says.
-    pub(crate) fn install(&mut self, image: &Arc<Image>, links: &Links, loader: &mut Loader) -> Result<Placed> {
-        let placed = desired::place(image, links);
-        for (ifindex, name) in &placed.interfaces {
-            if !self.placed.interfaces.contains_key(ifindex) {
-                loader.attach(name, *ifindex, Hook::Port)?;
+    /// The nodes and edges that a view leads to.
+    fn extent(&self, slot: u32, first_edge: u32) -> ViewPlace {
+        let (mut nodes, mut edges) = ((u32::MAX, 0), (first_edge, first_edge));
+        let mut waiting = vec![first_edge];
+        let mut seen = BTreeSet::new();
+        while let Some(first) = waiting.pop() {
+            let mut index = first;
+            while index < EDGES_MAX && seen.insert(index) {
+                let edge: Edge = self.maps.edges.read(index as usize);
+                edges = (edges.0.min(index), edges.1.max(index + 1));
+                if edge.target < NODES_MAX {
+                    let node: Node = self.maps.nodes.read(edge.target as usize);
+                    nodes = (nodes.0.min(edge.target), nodes.1.max(edge.target + 1));
+                    waiting.push(node.first_edge);
+                }
+                index += 1;
+                if edge.last != 0 {
+                    break;
+                }
             }
         }
-        self.write_targets(&placed);
-        self.write_tenants(image)?;
+        let nodes = if nodes.1 == 0 { (0, 0) } else { (nodes.0, nodes.1 - nodes.0) };
+        ViewPlace { slot, nodes, edges: (edges.0, edges.1 - edges.0) }
+    }
+
+    /// Makes the maps say what the image says. After an error the next call mends what this one left.
+    pub(crate) fn install(&mut self, image: &Arc<Image>, links: &Links, loader: &mut Loader) -> Result<Placed> {
+        let installed = self.try_install(image, links, loader);
+        if installed.is_err() {
+            self.is_suspect = true;
+            self.tenants.clear();
+        }
+        installed
+    }
+
+    fn try_install(&mut self, image: &Arc<Image>, links: &Links, loader: &mut Loader) -> Result<Placed> {
+        let mut links = links.clone();
+        let mut placed = desired::place(image, &links);
+        self.attach(&mut placed, &mut links, image, loader);
+        let is_moved = self.links != links;
+        self.write_budgets(image)?;
+        self.write_targets(&placed)?;
         let tables = self.write_tables(image)?;
         let views = self.write_views(image)?;
-        // Entries may change for every tenant when instances or interfaces did; comparing them is cheap where not.
-        let instances: BTreeMap<_, _> =
-            image.functions().values().flat_map(|f| f.instances()).map(|(id, i)| (*id, i)).collect();
-        for (id, tenant) in image.tenants() {
-            let fresh = desired::entries(tenant, &instances, links);
-            let old = self.tenants.get(id).map(|(_, old)| old.clone()).unwrap_or_default();
-            self.write_entries(&old, &fresh)?;
-            self.tenants.insert(*id, (Arc::clone(tenant), fresh));
+        let fresh = self.fresh_entries(image, &links, is_moved);
+        let (old, new) = self.changed_entries(&fresh, image);
+        // New keys first, then the switch, then keys that change their value: what they lead to is in the bank by then, and
+        // what they led to still is. Keys that go, go last.
+        self.maps.write_new(&old, &new)?;
+        let words = self.words_of(image, &tables);
+        let gone: Vec<u32> = self.words.keys().filter(|index| !words.contains_key(index)).copied().collect();
+        self.switch(image, &words)?;
+        self.maps.write_changed(&old, &new)?;
+        self.maps.delete_gone(&old, &new)?;
+        for index in gone {
+            self.maps.plan.publish((self.active.bank() * BANK_WORDS + index) as usize, 0);
         }
-        self.switch(image, &tables)?;
-        self.forget(image, &views)?;
-        for (set, (_, word)) in &self.tables {
-            if tables.get(set).is_none_or(|(_, fresh)| fresh != word) {
-                self.freed.push(Freed::Pages(word.start(), word.size() + word.members()));
-            }
-        }
-        self.tables = tables;
+        self.words = words;
+        self.keep(image, fresh);
+        self.forget_views(&views)?;
+        self.retire_tables(tables);
+        self.clear_targets(&placed);
         for ifindex in self.placed.interfaces.keys() {
             if !placed.interfaces.contains_key(ifindex) {
                 loader.detach(*ifindex, Hook::Port)?;
             }
         }
         self.placed = placed.clone();
+        self.links = links;
+        if self.is_suspect {
+            self.sweep_leftovers()?;
+            self.is_suspect = false;
+        }
         Ok(placed)
     }
 
-    fn write_targets(&mut self, placed: &Placed) {
+    /// Puts the program on interfaces that do not have it. One that cannot have it is a pending port, not a failed install.
+    fn attach(&self, placed: &mut Placed, links: &mut Links, image: &Image, loader: &mut Loader) {
+        let mut refused = BTreeMap::new();
+        for (ifindex, name) in &placed.interfaces {
+            if self.placed.interfaces.get(ifindex) != Some(name)
+                && let Err(error) = loader.attach(name, *ifindex, Hook::Port)
+            {
+                refused.insert(name.clone(), describe("attach", &error).cause);
+            }
+        }
+        if refused.is_empty() {
+            return;
+        }
+        links.retain(|name, _| !refused.contains_key(name));
+        *placed = desired::place(image, links);
+        let missing: Vec<PendingPort> =
+            placed.pending.iter().filter(|p| refused.contains_key(&p.interface)).cloned().collect();
+        for port in missing {
+            let reason = PendingReason::Attach(refused[&port.interface].clone());
+            placed.pending.remove(&port);
+            placed.pending.insert(PendingPort { reason, ..port });
+        }
+    }
+
+    /// Writes destinations. One that moves to another interface or VLAN is closed for a grace period first: a program that
+    /// copies it meanwhile must not get half of each.
+    fn write_targets(&mut self, placed: &Placed) -> Result<()> {
+        let known = &self.placed;
+        let moves = |old: &Target, new: &Target| {
+            old.flags != 0 && (old.ifindex, old.vlan, old.tenant) != (new.ifindex, new.vlan, new.tenant)
+        };
+        let mut is_moving = false;
         for (id, target) in &placed.attachments {
-            if self.placed.attachments.get(id) != Some(target) {
+            if known.attachments.get(id).is_some_and(|old| moves(old, target)) {
+                self.maps.attachments.write(id.get() as usize, &[Target::default()]);
+                is_moving = true;
+            }
+        }
+        for (id, instance) in &placed.instances {
+            let moved = |old: &Instance| (0..2).any(|side| moves(&old.ports[side], &instance.ports[side]));
+            if known.instances.get(id).is_some_and(moved) {
+                self.maps.instances.write(id.get() as usize, &[Instance::default()]);
+                is_moving = true;
+            }
+        }
+        if is_moving {
+            grace_period()?;
+        }
+        for (id, target) in &placed.attachments {
+            if is_moving || known.attachments.get(id) != Some(target) {
                 self.maps.attachments.write(id.get() as usize, &[*target]);
             }
         }
         for (id, instance) in &placed.instances {
-            if self.placed.instances.get(id) != Some(instance) {
+            if is_moving || known.instances.get(id) != Some(instance) {
                 self.maps.instances.write(id.get() as usize, &[*instance]);
             }
         }
+        Ok(())
     }
 
-    fn write_tenants(&mut self, image: &Image) -> Result<()> {
+    fn write_budgets(&mut self, image: &Image) -> Result<()> {
         for (id, tenant) in image.tenants() {
             let known = self.tenants.get(id).map(|(known, _)| known.budget());
             if known == Some(tenant.budget()) {
@@ -190,18 +306,85 @@ impl Installer {
         Ok(())
     }
 
-    /// Tables of every replica set, those that are new written.
-    fn write_tables(&mut self, image: &Image) -> Result<BTreeMap<ReplicaSetId, (Arc<BuiltTable>, TableWord)>> {
-        let mut tables = BTreeMap::new();
+    /// Entries of the tenants that changed, or of all where interfaces did.
+    fn fresh_entries(&self, image: &Image, links: &Links, is_moved: bool) -> BTreeMap<TenantId, TenantEntries> {
+        let is_known = |id: &TenantId, tenant: &Arc<TenantImage>| {
+            !is_moved && self.tenants.get(id).is_some_and(|(known, _)| Arc::ptr_eq(known, tenant))
+        };
+        let changed: Vec<_> = image.tenants().iter().filter(|(id, tenant)| !is_known(id, tenant)).collect();
+        if changed.is_empty() {
+            return BTreeMap::new();
+        }
+        let instances: BTreeMap<_, _> =
+            image.functions().values().flat_map(|f| f.instances()).map(|(id, i)| (*id, i)).collect();
+        changed.into_iter().map(|(id, tenant)| (*id, desired::entries(tenant, &instances, links))).collect()
+    }
+
+    /// What the changed and the deleted tenants had, and what the changed ones get. Over all of them at once: a port may
+    /// pass from one tenant to another.
+    fn changed_entries(
+        &self,
+        fresh: &BTreeMap<TenantId, TenantEntries>,
+        image: &Image,
+    ) -> (TenantEntries, TenantEntries) {
+        let (mut old, mut new) = (TenantEntries::default(), TenantEntries::default());
+        for (id, (_, entries)) in &self.tenants {
+            if fresh.contains_key(id) || !image.tenants().contains_key(id) {
+                old.absorb(entries);
+            }
+        }
+        fresh.values().for_each(|entries| new.absorb(entries));
+        (old, new)
+    }
+
+    fn keep(&mut self, image: &Image, fresh: BTreeMap<TenantId, TenantEntries>) {
+        self.tenants.retain(|id, _| image.tenants().contains_key(id));
+        for (id, entries) in fresh {
+            self.tenants.insert(id, (Arc::clone(&image.tenants()[&id]), entries));
+        }
+    }
+
+    /// Tables of every replica set, those that are not in the pages written.
+    fn write_tables(&mut self, image: &Image) -> Result<Tables> {
+        let mut tables = Tables::new();
         for (set, table) in image.tables() {
-            let known = self.tables.get(set).filter(|(known, _)| Arc::ptr_eq(known, table));
-            let word = match known {
-                Some((_, word)) => *word,
-                None => self.write_table(table)?,
+            let find =
+                |tables: &Tables| tables.get(set).filter(|(known, _)| Arc::ptr_eq(known, table)).map(|(_, word)| *word);
+            let word = match find(&self.tables).or_else(|| find(&self.written)).or_else(|| self.adopt(*set, table)) {
+                Some(word) => word,
+                None => {
+                    let word = self.write_table(table)?;
+                    if let Some((_, stale)) = self.written.insert(*set, (Arc::clone(table), word)) {
+                        self.freed.push(Freed::Pages(stale));
+                    }
+                    word
+                }
             };
             tables.insert(*set, (Arc::clone(table), word));
         }
         Ok(tables)
+    }
+
+    /// The table that an earlier process wrote, if it has the same bytes.
+    fn adopt(&self, set: ReplicaSetId, table: &BuiltTable) -> Option<TableWord> {
+        let word = self.recovered.get(&set).copied().filter(|word| *word == table.word(word.start()))?;
+        let same = |(at, wanted): (usize, u16)| self.maps.pages.read::<u16>(word.start() as usize + at) == wanted;
+        table.entries().iter().copied().chain(table.member_words()).enumerate().all(same).then_some(word)
+    }
+
+    /// Frees the tables that the plan now in force does not use.
+    fn retire_tables(&mut self, tables: Tables) {
+        let used: BTreeSet<u64> = tables.values().map(|(_, word)| word.0).collect();
+        let known = [&self.tables, &self.written].into_iter().flat_map(|tables| tables.values().map(|(_, word)| *word));
+        let gone: BTreeMap<u64, TableWord> = known
+            .chain(self.recovered.values().copied())
+            .filter(|word| !used.contains(&word.0))
+            .map(|word| (word.0, word))
+            .collect();
+        self.freed.extend(gone.into_values().map(Freed::Pages));
+        self.written.clear();
+        self.recovered.clear();
+        self.tables = tables;
     }
 
     fn write_table(&mut self, table: &BuiltTable) -> Result<TableWord> {
@@ -235,21 +418,37 @@ impl Installer {
     }
 
     fn write_view(&mut self, view: &View) -> Result<ViewPlace> {
+        let place = match self.claim_view(view) {
+            Ok(place) => place,
+            Err(_) => {
+                self.reclaim()?;
+                self.claim_view(view)?
+            }
+        };
+        // Nothing leads to a view that was not written to its end.
+        self.fill_view(view, place).inspect_err(|_| self.freed.push(Freed::View(place)))?;
+        Ok(place)
+    }
+
+    /// Takes room for a view, all of it or none.
+    fn claim_view(&mut self, view: &View) -> Result<ViewPlace> {
+        let (nodes, edges) = (view.nodes().len() as u32, view.edges().len() as u32);
+        let slot = self.slots.take(1).ok_or_else(|| full("view slots", &self.slots, VIEW_SLOTS_MAX))?;
+        let Some(first_node) = self.nodes.take(nodes) else {
+            self.slots.give(slot, 1);
+            return Err(full("view nodes", &self.nodes, NODES_MAX));
+        };
+        let Some(first_edge) = self.edges.take(edges) else {
+            self.slots.give(slot, 1);
+            self.nodes.give(first_node, nodes);
+            return Err(full("view edges", &self.edges, EDGES_MAX));
+        };
+        Ok(ViewPlace { slot, nodes: (first_node, nodes), edges: (first_edge, edges) })
+    }
+
+    fn fill_view(&mut self, view: &View, place: ViewPlace) -> Result<()> {
         let (nodes, edges) = (view.nodes(), view.edges());
-        let room = |regions: &mut Regions, len: usize| regions.take(len as u32);
-        let mut places =
-            (room(&mut self.slots, 1), room(&mut self.nodes, nodes.len()), room(&mut self.edges, edges.len()));
-        if places.0.is_none() || places.1.is_none() || places.2.is_none() {
-            self.reclaim()?;
-            places = (
-                places.0.or_else(|| room(&mut self.slots, 1)),
-                places.1.or_else(|| room(&mut self.nodes, nodes.len())),
-                places.2.or_else(|| room(&mut self.edges, edges.len())),
-            );
-        }
-        let slot = places.0.ok_or_else(|| full("view slots", &self.slots, VIEW_SLOTS_MAX))?;
-        let node_base = places.1.ok_or_else(|| full("view nodes", &self.nodes, NODES_MAX))?;
-        let edge_base = places.2.ok_or_else(|| full("view edges", &self.edges, EDGES_MAX))?;
+        let ViewPlace { slot, nodes: (node_base, _), edges: (edge_base, _) } = place;
         let placed: Vec<Edge> = edges
             .iter()
             .map(|edge| Edge {
@@ -276,59 +475,45 @@ impl Installer {
             }
         }
         let key = ViewKey { tenant: header.tenant, view: header.view };
-        self.maps.view_slots.put(&key, &slot)?;
-        Ok(ViewPlace { slot, nodes: (node_base, nodes.len() as u32), edges: (edge_base, edges.len() as u32) })
+        self.maps.view_slots.put(&key, &slot)
     }
 
-    fn write_entries(&mut self, old: &TenantEntries, new: &TenantEntries) -> Result<()> {
-        write_changes(&mut self.maps.ports, &old.ports, &new.ports)?;
-        write_changes(&mut self.maps.tags, &old.tags, &new.tags)?;
-        write_changes(&mut self.maps.owned, &old.owned, &new.owned)?;
-        write_changes(&mut self.maps.origins, &old.origins, &new.origins)?;
-        for (key, value) in new.routes.iter().filter(|(key, value)| old.routes.get(key) != Some(value)) {
-            self.maps.routes.put(key.0, key.1, value)?;
-        }
-        for key in old.routes.keys().filter(|key| !new.routes.contains_key(key)) {
-            self.maps.routes.delete(key.0, key.1)?;
-        }
-        for (key, value) in new.outside.iter().filter(|(key, value)| old.outside.get(key) != Some(value)) {
-            self.maps.outside.put(key.0, key.1, value)?;
-        }
-        for key in old.outside.keys().filter(|key| !new.outside.contains_key(key)) {
-            self.maps.outside.delete(key.0, key.1)?;
-        }
-        Ok(())
-    }
-
-    /// Writes the next bank and puts it in force with one store.
-    fn switch(&mut self, image: &Image, tables: &BTreeMap<ReplicaSetId, (Arc<BuiltTable>, TableWord)>) -> Result<()> {
-        let mut words = vec![0u64; BANK_WORDS as usize];
-        for (set, (_, word)) in tables {
-            words[set.get() as usize] = word.0;
-        }
+    /// The words of the image's bank: tables by replica set, active views by graph.
+    fn words_of(&self, image: &Image, tables: &Tables) -> BTreeMap<u32, u64> {
+        let mut words: BTreeMap<u32, u64> =
+            tables.iter().map(|(set, (_, word))| (u32::from(set.get()), word.0)).collect();
         for (graph, active) in &image.plan().content().graphs {
             let slot = |view: ViewId| self.views.get(&(active.tenant, view)).map_or(0, |place| place.slot);
             let (canary, share) = active.canary.map_or((0, 0), |canary| (slot(canary.view.id), canary.share));
             let word = GraphWord::new(slot(active.stable.id), canary, share);
-            words[(REPLICA_SETS_MAX + u32::from(graph.get())) as usize] = word.0;
+            words.insert(REPLICA_SETS_MAX + u32::from(graph.get()), word.0);
         }
-        debug_assert_eq!(words.len() as u32, REPLICA_SETS_MAX + GRAPHS_MAX);
+        words
+    }
+
+    /// Writes the next bank and puts it in force with one store. Words that the plan does not have any more stay in it until
+    /// no entry leads to them.
+    fn switch(&mut self, image: &Image, words: &BTreeMap<u32, u64>) -> Result<()> {
         if self.flips + 1 >= BANKS {
             self.reclaim()?;
         }
         self.flips += 1;
+        let mut bank_words = vec![0u64; BANK_WORDS as usize];
+        for (index, word) in self.words.iter().chain(words) {
+            bank_words[*index as usize] = *word;
+        }
         let bank = (self.active.bank() + 1) % BANKS;
-        self.maps.plan.write((bank * BANK_WORDS) as usize, &words);
+        self.maps.plan.write((bank * BANK_WORDS) as usize, &bank_words);
         self.active = ActiveWord::new(image.plan().number().generation.get(), bank);
         self.maps.active.publish(0, self.active.0);
         Ok(())
     }
 
-    /// Takes tenants, views and destinations out that the image does not have any more.
-    fn forget(&mut self, image: &Image, wanted: &BTreeSet<(TenantId, ViewId)>) -> Result<()> {
+    /// Takes views out that the image does not have any more.
+    fn forget_views(&mut self, wanted: &BTreeSet<(TenantId, ViewId)>) -> Result<()> {
         let gone: Vec<_> = self.views.keys().filter(|key| !wanted.contains(key)).copied().collect();
         for (tenant, view) in gone {
-            let Some(place) = self.views.remove(&(tenant, view)) else { continue };
+            let place = self.views[&(tenant, view)];
             self.maps.view_slots.delete(&ViewKey { tenant: tenant.get(), view: view.get() })?;
             for index in place.nodes.0..place.nodes.0 + place.nodes.1 {
                 let node: Node = self.maps.nodes.read(index as usize);
@@ -336,38 +521,20 @@ impl Installer {
                     self.maps.node_of.delete(&NodeKey { view_slot: place.slot, position_or_set: key })?;
                 }
             }
+            self.views.remove(&(tenant, view));
             self.freed.push(Freed::View(place));
-        }
-        let gone: Vec<_> = self.tenants.keys().filter(|id| !image.tenants().contains_key(id)).copied().collect();
-        for id in gone {
-            let Some((_, entries)) = self.tenants.remove(&id) else { continue };
-            self.write_entries(&entries, &TenantEntries::default())?;
-            self.maps.tenants.delete(&id.get())?;
         }
         Ok(())
     }
 
-    /// Clears destinations that are not placed any more. Their records lead nowhere from then on.
-    pub(crate) fn clear_targets(&mut self, before: &Placed, after: &Placed) {
-        for id in before.attachments.keys().filter(|id| !after.attachments.contains_key(id)) {
-            self.clear_attachment(*id);
+    /// Clears destinations that are not placed any more. Their records are picked anew.
+    fn clear_targets(&mut self, placed: &Placed) {
+        for id in self.placed.attachments.keys().filter(|id| !placed.attachments.contains_key(id)) {
+            self.maps.attachments.write(id.get() as usize, &[Target::default()]);
         }
-        for id in before.instances.keys().filter(|id| !after.instances.contains_key(id)) {
-            self.clear_instance(*id);
+        for id in self.placed.instances.keys().filter(|id| !placed.instances.contains_key(id)) {
+            self.maps.instances.write(id.get() as usize, &[Instance::default()]);
         }
-    }
-
-    fn clear_attachment(&mut self, id: AttachmentId) {
-        self.maps.attachments.write(id.get() as usize, &[Target::default()]);
-    }
-
-    fn clear_instance(&mut self, id: InstanceId) {
-        self.maps.instances.write(id.get() as usize, &[Instance::default()]);
-    }
-
-    /// What the last install placed.
-    pub(crate) fn placed(&self) -> &Placed {
-        &self.placed
     }
 
     /// Entries that earlier processes left and the first image does not have.
@@ -390,8 +557,8 @@ impl Installer {
         stale.tags.iter().try_for_each(|key| self.maps.tags.delete(key))?;
         stale.owned.iter().try_for_each(|key| self.maps.owned.delete(key))?;
         stale.origins.iter().try_for_each(|key| self.maps.origins.delete(key))?;
-        stale.routes.iter().try_for_each(|key| self.maps.routes.delete(key.0, key.1))?;
-        stale.outside.iter().try_for_each(|key| self.maps.outside.delete(key.0, key.1))?;
+        stale.routes.iter().try_for_each(|key| self.maps.routes.delete(*key))?;
+        stale.outside.iter().try_for_each(|key| self.maps.outside.delete(*key))?;
         tenants.iter().try_for_each(|id| self.maps.tenants.delete(id))?;
         for id in 1..IDS as u16 {
             let target: Target = self.maps.attachments.read(id as usize);
@@ -410,14 +577,10 @@ impl Installer {
 
     /// Waits for a grace period, then gives back everything that was freed before it.
     fn reclaim(&mut self) -> Result<()> {
-        sys::grace_period().map_err(|source| Error::Syscall {
-            operation: "wait for a grace period before reuse",
-            map: xdp_layout::names::PLAN,
-            source,
-        })?;
+        grace_period()?;
         for freed in self.freed.drain(..) {
             match freed {
-                Freed::Pages(start, len) => self.pages.give(start, len),
+                Freed::Pages(word) => self.pages.give(word.start(), word.size() + word.members()),
                 Freed::View(place) => {
                     self.slots.give(place.slot, 1);
                     self.nodes.give(place.nodes.0, place.nodes.1);
@@ -444,18 +607,12 @@ fn leftovers<K: Pod, V: Pod>(table: &Table<K, V>, is_wanted: impl Fn(&K) -> bool
     Ok(table.all()?.into_iter().map(|(key, _)| key).filter(|key| !is_wanted(key)).collect())
 }
 
-fn write_changes<K: Pod + Ord, V: Pod + PartialEq>(
-    table: &mut Table<K, V>,
-    old: &BTreeMap<K, V>,
-    new: &BTreeMap<K, V>,
-) -> Result<()> {
-    for (key, value) in new.iter().filter(|(key, value)| old.get(key) != Some(value)) {
-        table.put(key, value)?;
-    }
-    for key in old.keys().filter(|key| !new.contains_key(key)) {
-        table.delete(key)?;
-    }
-    Ok(())
+fn grace_period() -> Result<()> {
+    sys::grace_period().map_err(|source| Error::Syscall {
+        operation: "wait for a grace period before reuse",
+        map: xdp_layout::names::PLAN,
+        source,
+    })
 }
 
 fn full(what: &'static str, regions: &Regions, max: u32) -> Error {

@@ -1,5 +1,6 @@
 //! The maps, typed; arrays in this process's memory.
 
+use crate::desired::TenantEntries;
 use crate::error::{Error, Result};
 use crate::loader::{Loader, data};
 use crate::sys::Mapping;
@@ -7,6 +8,7 @@ use aya::Pod;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray, PerCpuHashMap, RingBuf};
 use std::os::fd::AsFd;
+use std::sync::{Mutex, PoisonError};
 use xdp_layout::event::{TenantDropKey, Traffic};
 use xdp_layout::flow::{FlowKey, FlowRecord};
 use xdp_layout::names;
@@ -69,13 +71,13 @@ impl<K: Pod, V: Pod> Trie<K, V> {
         Ok(Self { name, fixed_bits, map })
     }
 
-    /// `bits` counts those of the address.
-    pub(crate) fn put(&mut self, bits: u8, key: K, value: &V) -> Result<()> {
+    /// The first part of the key counts the bits of the address.
+    pub(crate) fn put(&mut self, (bits, key): (u8, K), value: &V) -> Result<()> {
         let key = Key::new(self.fixed_bits + u32::from(bits), key);
         self.map.insert(&key, value, 0).map_err(|source| Error::Map { map: self.name, source })
     }
 
-    pub(crate) fn delete(&mut self, bits: u8, key: K) -> Result<()> {
+    pub(crate) fn delete(&mut self, (bits, key): (u8, K)) -> Result<()> {
         match self.map.remove(&Key::new(self.fixed_bits + u32::from(bits), key)) {
             Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
             Err(MapError::SyscallError(e)) if e.io_error.kind() == std::io::ErrorKind::NotFound => Ok(()),
@@ -118,7 +120,7 @@ pub(crate) struct Gauges {
     pub(crate) flow_capacity: u64,
     pub(crate) drops: PerCpuArray<MapData, u64>,
     pub(crate) counters: PerCpuArray<MapData, u64>,
-    pub(crate) tenant_drops: PerCpuHashMap<MapData, TenantDropKey, u64>,
+    pub(crate) tenant_drops: Mutex<PerCpuHashMap<MapData, TenantDropKey, u64>>,
     pub(crate) instance_traffic: PerCpuArray<MapData, Traffic>,
 }
 
@@ -161,6 +163,69 @@ impl Maps {
     }
 }
 
+/// Runs one expression for each of the hashes and tries, with `$map` the map, `$old` and `$new` its entries.
+macro_rules! each_table {
+    ($maps:expr, $before:expr, $after:expr, |$map:ident, $old:ident, $new:ident| $body:expr) => {{
+        each_table!(@one $maps, $before, $after, ports, $map, $old, $new, $body);
+        each_table!(@one $maps, $before, $after, tags, $map, $old, $new, $body);
+        each_table!(@one $maps, $before, $after, owned, $map, $old, $new, $body);
+        each_table!(@one $maps, $before, $after, origins, $map, $old, $new, $body);
+        each_table!(@one $maps, $before, $after, routes, $map, $old, $new, $body);
+        each_table!(@one $maps, $before, $after, outside, $map, $old, $new, $body);
+    }};
+    (@one $maps:expr, $before:expr, $after:expr, $name:ident, $map:ident, $old:ident, $new:ident, $body:expr) => {{
+        let ($map, $old, $new) = (&mut $maps.$name, &$before.$name, &$after.$name);
+        $body
+    }};
+}
+
+impl Maps {
+    /// Writes entries whose keys are new.
+    pub(crate) fn write_new(&mut self, old: &TenantEntries, new: &TenantEntries) -> Result<()> {
+        each_table!(self, old, new, |map, old, new| {
+            let added = new.iter().filter(|(key, _)| !old.contains_key(key));
+            added.into_iter().try_for_each(|(key, value)| map.put_entry(key, value))?;
+        });
+        Ok(())
+    }
+
+    /// Writes entries whose values differ.
+    pub(crate) fn write_changed(&mut self, old: &TenantEntries, new: &TenantEntries) -> Result<()> {
+        each_table!(self, old, new, |map, old, new| {
+            let changed = new.iter().filter(|(key, value)| old.get(key).is_some_and(|known| known != *value));
+            changed.into_iter().try_for_each(|(key, value)| map.put_entry(key, value))?;
+        });
+        Ok(())
+    }
+
+    /// Deletes entries that are not there any more.
+    pub(crate) fn delete_gone(&mut self, old: &TenantEntries, new: &TenantEntries) -> Result<()> {
+        each_table!(self, old, new, |map, old, new| {
+            let gone = old.keys().filter(|key| !new.contains_key(key));
+            gone.into_iter().try_for_each(|key| map.delete_entry(key))?;
+        });
+        Ok(())
+    }
+}
+
+impl<K: Pod, V: Pod> Table<K, V> {
+    fn put_entry(&mut self, key: &K, value: &V) -> Result<()> {
+        self.put(key, value)
+    }
+    fn delete_entry(&mut self, key: &K) -> Result<()> {
+        self.delete(key)
+    }
+}
+
+impl<K: Pod, V: Pod> Trie<K, V> {
+    fn put_entry(&mut self, key: &(u8, K), value: &V) -> Result<()> {
+        self.put(*key, value)
+    }
+    fn delete_entry(&mut self, key: &(u8, K)) -> Result<()> {
+        self.delete(*key)
+    }
+}
+
 impl Gauges {
     pub(crate) fn open(loader: &mut Loader) -> Result<Self> {
         let flows = loader.take_map(names::FLOWS)?;
@@ -170,9 +235,22 @@ impl Gauges {
             flows,
             drops: typed(loader, names::DROPS)?,
             counters: typed(loader, names::COUNTERS)?,
-            tenant_drops: typed(loader, names::TENANT_DROPS)?,
+            tenant_drops: Mutex::new(typed(loader, names::TENANT_DROPS)?),
             instance_traffic: typed(loader, names::INSTANCE_TRAFFIC)?,
         })
+    }
+
+    /// Deletes a tenant's drop counters.
+    pub(crate) fn forget_drops(&self, tenant: u32) -> Result<()> {
+        let mut drops = self.tenant_drops.lock().unwrap_or_else(PoisonError::into_inner);
+        for reason in xdp_layout::DropReason::ALL {
+            match drops.remove(&TenantDropKey { tenant, reason: *reason as u32 }) {
+                Ok(()) | Err(MapError::KeyNotFound) => {}
+                Err(MapError::SyscallError(e)) if e.io_error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(source) => return Err(Error::Map { map: names::TENANT_DROPS, source }),
+            }
+        }
+        Ok(())
     }
 
     /// One record.

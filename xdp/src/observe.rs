@@ -1,6 +1,6 @@
 //! Reads of the data path: status, counters, flows, traces.
 
-use crate::agent::{Inner, describe, locked};
+use crate::agent::{Inner, describe, expire, locked};
 use crate::error::Result;
 use crate::maps::Gauges;
 use chain_graph::model::Side;
@@ -10,7 +10,7 @@ use state_sync::{
     Observer, Trace, TraceEnd, TraceQuery,
 };
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use xdp_forward::key::{Tuple, flow_hash};
 use xdp_forward::tables::PlanTables;
@@ -39,6 +39,22 @@ impl Watcher {
 
     fn image(&self) -> Option<Arc<Image>> {
         locked(&self.inner).image().cloned()
+    }
+
+    /// Deletes the records and counts of tenants that are gone, so that nobody inherits them with the number.
+    pub(crate) fn expel(&self, tenants: &[TenantId]) -> Result<()> {
+        let mut keys = Vec::new();
+        self.gauges.scan(|key, _| {
+            if key.tenant().is_some_and(|tenant| tenants.contains(&tenant)) {
+                keys.push(*key);
+            }
+        })?;
+        expire(&self.inner, &keys, true)?;
+        for tenant in tenants {
+            locked(&self.inner).forget_usage(tenant.get())?;
+            self.gauges.forget_drops(tenant.get())?;
+        }
+        Ok(())
     }
 
     fn read_status(&self) -> Result<DataPlaneStatus> {
@@ -77,7 +93,8 @@ impl Watcher {
             let sum = |pick: fn(&Traffic) -> u64| values.iter().map(pick).sum();
             counters.instances.insert(*id, Traffic { frames: sum(|t| t.frames), bytes: sum(|t| t.bytes) });
         }
-        for entry in self.gauges.tenant_drops.iter() {
+        let tenant_drops = self.gauges.tenant_drops.lock().unwrap_or_else(PoisonError::into_inner);
+        for entry in tenant_drops.iter() {
             let (key, values) = entry.map_err(|e| map(xdp_layout::names::TENANT_DROPS, e))?;
             let reason = DropReason::ALL.iter().find(|reason| **reason as u32 == key.reason);
             if let (Some(tenant), Some(reason)) = (TenantId::new(key.tenant), reason) {
@@ -132,7 +149,8 @@ impl Watcher {
         let source_is_a = tuple.key(query.tenant.get(), &mut key);
         let is_forward = query.side == Side::Client;
         let client_is_a = source_is_a == is_forward;
-        if let Some(record) = self.gauges.record(&key)? {
+        let record = self.gauges.record(&key)?;
+        if let Some(record) = record.filter(|record| FlowState::from_word(record.state) != FlowState::Dead) {
             return Ok(from_record(&image, &record, is_forward, generation));
         }
         let Some(arrival) = query.attachment.or_else(|| arrival(&image, query)) else {

@@ -2,13 +2,21 @@
 #![allow(unsafe_code, reason = "bpf(2), mmap(2) and membarrier(2) have no safe wrapper")]
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 
 /// `BPF_MAP_LOOKUP_BATCH` (kernel 5.6).
 const MAP_LOOKUP_BATCH: libc::c_long = 24;
 /// `BPF_MAP_LOOKUP_ELEM`.
 const MAP_LOOKUP_ELEM: libc::c_long = 1;
+/// `BPF_MAP_UPDATE_ELEM`.
+const MAP_UPDATE_ELEM: libc::c_long = 2;
+/// `BPF_MAP_CREATE`.
+const MAP_CREATE: libc::c_long = 0;
+/// `BPF_MAP_TYPE_ARRAY`.
+const ARRAY: u32 = 2;
+/// `BPF_MAP_TYPE_ARRAY_OF_MAPS`.
+const ARRAY_OF_MAPS: u32 = 12;
 /// `MEMBARRIER_CMD_GLOBAL`: waits until every running thread has passed a quiescent state, as `synchronize_rcu` does.
 const MEMBARRIER_GLOBAL: libc::c_int = 1;
 
@@ -71,7 +79,61 @@ impl Drop for Mapping {
 pub(crate) fn grace_period() -> io::Result<()> {
     // SAFETY: no pointers.
     let answer = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_GLOBAL, 0, 0) };
+    if answer == 0 {
+        return Ok(());
+    }
+    // Refused on kernels with nohz_full processors, and by some seccomp filters.
+    let refused = io::Error::last_os_error();
+    grace_period_of_map().map_err(|error| {
+        let advice = "allow one of the two, or boot without nohz_full";
+        io::Error::new(
+            error.kind(),
+            format!("membarrier(MEMBARRIER_CMD_GLOBAL): {refused}; update of an array of maps: {error}; {advice}"),
+        )
+    })
+}
+
+/// The same by an update of an array of maps: the kernel returns from it only when every program that runs sees the new map
+/// (`maybe_wait_bpf_programs` in kernel/bpf/syscall.c, which is `synchronize_rcu`).
+fn grace_period_of_map() -> io::Result<()> {
+    /// The kernel's `union bpf_attr` for `BPF_MAP_CREATE`.
+    #[repr(C)]
+    struct CreateAttr {
+        map_type: u32,
+        key_size: u32,
+        value_size: u32,
+        max_entries: u32,
+        map_flags: u32,
+        inner_map_fd: u32,
+    }
+    let create = |map_type, inner_map_fd| {
+        let attr = CreateAttr { map_type, key_size: 4, value_size: 4, max_entries: 1, map_flags: 0, inner_map_fd };
+        // SAFETY: no pointers in the attributes.
+        let fd = unsafe { libc::syscall(libc::SYS_bpf, MAP_CREATE, &raw const attr, size_of::<CreateAttr>()) };
+        // SAFETY: a fresh descriptor of ours, owned once.
+        if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) }) }
+    };
+    let inner = create(ARRAY, 0)?;
+    let outer = create(ARRAY_OF_MAPS, inner.as_raw_fd() as u32)?;
+    let (key, value) = (0_u32, inner.as_raw_fd() as u32);
+    let attr = ElementAttr {
+        map_fd: outer.as_raw_fd() as u32,
+        key: ptr::from_ref(&key) as u64,
+        value: ptr::from_ref(&value) as u64,
+        flags: 0,
+    };
+    // SAFETY: key and value are four bytes each, as the map was made, and live through the call.
+    let answer = unsafe { libc::syscall(libc::SYS_bpf, MAP_UPDATE_ELEM, &raw const attr, size_of::<ElementAttr>()) };
     if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The kernel's `union bpf_attr` for element operations.
+#[repr(C)]
+struct ElementAttr {
+    map_fd: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
 }
 
 /// The kernel's `union bpf_attr` for batch operations.
@@ -130,19 +192,11 @@ pub(crate) fn scan<K: Copy + Default, V: Copy + Default>(
 
 /// Looks up one element of a hash.
 pub(crate) fn lookup<K: Copy, V: Copy + Default>(map: BorrowedFd<'_>, key: &K) -> io::Result<Option<V>> {
-    /// The kernel's `union bpf_attr` for element operations.
-    #[repr(C)]
-    struct ElementAttr {
-        map_fd: u32,
-        key: u64,
-        value: u64,
-        flags: u64,
-    }
     let mut value = V::default();
     let attr = ElementAttr {
         map_fd: map.as_raw_fd() as u32,
-        key: std::ptr::from_ref(key) as u64,
-        value: std::ptr::from_mut(&mut value) as u64,
+        key: ptr::from_ref(key) as u64,
+        value: ptr::from_mut(&mut value) as u64,
         flags: 0,
     };
     // SAFETY: key and value are of the map's own types and live through the call.
@@ -157,8 +211,18 @@ pub(crate) fn lookup<K: Copy, V: Copy + Default>(map: BorrowedFd<'_>, key: &K) -
 }
 
 /// Waits until a descriptor is readable, or for `timeout`.
-pub(crate) fn readable(fd: std::os::fd::RawFd, timeout: std::time::Duration) -> bool {
+pub(crate) fn readable(fd: RawFd, timeout: std::time::Duration) -> bool {
     let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
     // SAFETY: one valid pollfd that lives through the call.
     unsafe { libc::poll(&raw mut poll, 1, timeout.as_millis() as libc::c_int) > 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn both_ways_to_wait_for_running_programs_work() {
+        testbed::require!();
+        super::grace_period().expect("a grace period");
+        super::grace_period_of_map().expect("a grace period without membarrier");
+    }
 }

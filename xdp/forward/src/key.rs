@@ -25,24 +25,24 @@ impl Tuple {
     /// Writes the canonical key of this tuple of `tenant` (a [`xdp_layout::TenantId`]); true if the source is its `a` end.
     #[inline(always)]
     pub fn key(&self, tenant: u32, key: &mut FlowKey) -> bool {
-        let source = self.source.halves();
-        let destination = self.destination.halves();
+        let source = self.source.native();
+        let destination = self.destination.native();
         let source_is_a = if source[0] != destination[0] {
-            source[0] < destination[0]
+            u64::from_be(source[0]) < u64::from_be(destination[0])
         } else if source[1] != destination[1] {
-            source[1] < destination[1]
+            u64::from_be(source[1]) < u64::from_be(destination[1])
         } else {
             self.source_port <= self.destination_port
         };
         key.tenant_protocol = tenant | (self.protocol as u32) << 24;
         if source_is_a {
-            key.a = self.source;
-            key.b = self.destination;
+            key.a = Addr::from_native(source);
+            key.b = Addr::from_native(destination);
             key.a_port = self.source_port;
             key.b_port = self.destination_port;
         } else {
-            key.a = self.destination;
-            key.b = self.source;
+            key.a = Addr::from_native(destination);
+            key.b = Addr::from_native(source);
             key.a_port = self.destination_port;
             key.b_port = self.source_port;
         }

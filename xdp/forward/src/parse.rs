@@ -45,6 +45,8 @@ pub struct Packet {
     pub length: u32,
     /// Offset of the transport header in the frame.
     pub transport: u32,
+    /// Length of the transport header in bytes, for TCP and UDP.
+    pub transport_header: u8,
 }
 
 /// What a frame holds.
@@ -65,6 +67,7 @@ pub(crate) fn parse<F: Frame>(frame: &F, packet: &mut Packet) -> Step<Parsed> {
     packet.tcp_flags = 0;
     packet.is_error = false;
     packet.fingerprint = 0;
+    packet.transport_header = 8;
     packet.tuple.source_port = 0;
     packet.tuple.destination_port = 0;
     match be16(ethertype[0], ethertype[1]) {
@@ -256,6 +259,7 @@ fn transport<F: Frame>(frame: &F, packet: &mut Packet, head: Half, more: Half, i
                 if packet.tuple.protocol == protocol::TCP {
                     let more = more.required(room.saturating_sub(8))?;
                     packet.tcp_flags = (more[1] >> 16) as u8;
+                    packet.transport_header = (more[1] >> 28) as u8 * 4;
                     packet.fingerprint = head[1] as u64;
                 } else {
                     packet.fingerprint = fingerprint((head[1] >> 16) as u16, more);

@@ -1,6 +1,7 @@
 //! The life of a flow record: found, promoted, closed, replaced, created.
 
 use crate::key;
+use crate::route;
 use crate::step::{Scratch, Visit};
 use crate::tables::{FlowRef, Inserted, Tables, Usage};
 use crate::verdict::Step;
@@ -293,8 +294,13 @@ fn ask<T: Tables>(tables: &T, visit: &Visit, previous: Option<&FlowRecord>, ques
     }
     if let Some(previous) = previous {
         question.client_is_a = previous.flags & record_flags::CLIENT_IS_A != 0;
-        question.entry = previous.entry();
-        question.exit = previous.exit();
+        // An attachment that is gone is looked for anew, by its route.
+        if route::is_own_attachment(tables, visit.tenant, previous.entry) {
+            question.entry = previous.entry();
+        }
+        if route::is_own_attachment(tables, visit.tenant, previous.exit) {
+            question.exit = previous.exit();
+        }
         question.view = previous.view();
         if previous.flags & record_flags::STARTS_AT_FUNCTION != 0 {
             question.origin = previous.instance(0);

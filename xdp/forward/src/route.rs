@@ -9,8 +9,11 @@ use crate::verdict::{Delivery, Outcome, Step};
 use crate::wire::ETHERNET;
 use xdp_layout::event::EventKind;
 use xdp_layout::flow::{FlowRecord, FlowState, NeighbourKey, Note, PATH_MAX, record_flags};
-use xdp_layout::port::{PortKind, Side, TagKey, Target, instance_traits, target_flags};
+use xdp_layout::port::{Instance, PortKind, Side, TagKey, Target, instance_traits, target_flags};
 use xdp_layout::{AttachmentId, DropReason, InstanceId};
+
+/// [`Frame::gso_size`] of a frame whose segments differ in size (kernel `GSO_BY_FRAGS`).
+const GSO_BY_FRAGMENTS: u32 = 0xffff;
 
 /// Element number of an attachment in [`Delivery::element`].
 pub(crate) const ATTACHMENT_ELEMENT: u32 = 65_536;
@@ -86,6 +89,33 @@ pub(crate) fn find(record: &FlowRecord, instance: u16) -> Option<usize> {
     None
 }
 
+/// Whether the flow may still go there: the instance is up and serves the tenant, the attachment is there and the tenant's.
+/// Where not, its record is picked anew. The function that made the tuple has no substitute: it stays in the path.
+#[inline(always)]
+pub(crate) fn is_usable<T: Tables>(tables: &T, visit: &Visit, record: &FlowRecord, next: &Next) -> bool {
+    let Some(id) = next.instance() else {
+        return is_own_attachment(tables, visit.tenant, next.attachment);
+    };
+    if record.flags & record_flags::STARTS_AT_FUNCTION != 0 && record.path[0] == next.instance {
+        return true;
+    }
+    tables.is_live(id) && tables.instance(id).is_some_and(|instance| serves(&instance, visit.tenant))
+}
+
+/// Whether an attachment exists and belongs to the tenant.
+#[inline(always)]
+pub(crate) fn is_own_attachment<T: Tables>(tables: &T, tenant: u32, id: u16) -> bool {
+    AttachmentId::new(id)
+        .and_then(|id| tables.attachment(id))
+        .is_some_and(|target| target.flags & target_flags::EXISTS != 0 && target.tenant == tenant)
+}
+
+/// Whether an instance is for this tenant: its own, or shared by tags. One that no graph uses is for nobody.
+#[inline(always)]
+const fn serves(instance: &Instance, tenant: u32) -> bool {
+    instance.traits & instance_traits::TAGGED != 0 || instance.ports[0].tenant == tenant
+}
+
 /// Makes the frame ready for its next element, [`Scratch::next`].
 #[inline(never)]
 pub(crate) fn deliver<F: Frame, T: Tables>(frame: &mut F, tables: &T, scratch: &mut Scratch) -> Step<Outcome> {
@@ -126,6 +156,12 @@ fn to_instance<F: Frame, T: Tables>(
     side: Side,
 ) -> Step<(Target, u16)> {
     let instance = tables.instance(id).ok_or(DropReason::PortDown)?;
+    if instance.traits & instance_traits::DOWN != 0 {
+        return Err(DropReason::PortDown);
+    }
+    if !serves(&instance, visit.tenant) {
+        return Err(DropReason::WrongTenant);
+    }
     let (target, mac) = match side {
         Side::Client => (instance.ports[0], instance.macs[0]),
         Side::Server => (instance.ports[1], instance.macs[1]),
@@ -170,6 +206,9 @@ fn to_attachment<F: Frame, T: Tables>(
     id: AttachmentId,
 ) -> Step<Target> {
     let target = tables.attachment(id).ok_or(DropReason::PortDown)?;
+    if target.flags & target_flags::EXISTS != 0 && target.tenant != visit.tenant {
+        return Err(DropReason::WrongTenant);
+    }
     admit(frame, tables, visit, record, &target)?;
     if target.flags & target_flags::REMOTE != 0 {
         return Ok(target);
@@ -201,22 +240,19 @@ fn to_host<F: Frame, T: Tables>(frame: &mut F, tables: &T, visit: &Visit, id: At
     if rewrite_macs(frame, neighbour.mac, tables.mac()) { Ok(()) } else { Err(DropReason::FrameEdit) }
 }
 
-/// Checks that a destination may have the frame: tenant, presence, size.
+/// Checks that a destination may have the frame: presence, size.
 #[inline(always)]
 fn admit<F: Frame, T: Tables>(frame: &F, tables: &T, visit: &Visit, record: &FlowRecord, target: &Target) -> Step<()> {
-    if target.tenant != 0 && target.tenant != visit.tenant {
-        return Err(DropReason::WrongTenant);
-    }
     let wanted = target_flags::EXISTS | target_flags::UP;
     if target.flags & wanted != wanted {
         return Err(DropReason::PortDown);
     }
     let segment = frame.gso_size();
-    let size = if segment == 0 {
-        visit.packet.length
-    } else {
-        // The largest segment: headers up to the transport header, the shortest TCP header, payload.
-        visit.packet.transport - ETHERNET as u32 + 20 + segment
+    let size = match segment {
+        0 => visit.packet.length,
+        // Segments of several sizes (SCTP): the sender has cut them for its own MTU, and tells none.
+        GSO_BY_FRAGMENTS => 0,
+        _ => visit.packet.transport - ETHERNET as u32 + visit.packet.transport_header as u32 + segment,
     };
     if size > target.mtu as u32 {
         tell_too_big(frame, tables, visit, record, target);

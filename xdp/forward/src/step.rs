@@ -239,9 +239,7 @@ fn hop<F: Frame, T: Tables>(frame: &mut F, tables: &T, scratch: &mut Scratch) ->
         }
     }
     scratch.next = route::next(&scratch.visit, &scratch.record)?;
-    if let Some(instance) = scratch.next.instance()
-        && !tables.is_live(instance)
-    {
+    if !route::is_usable(tables, &scratch.visit, &scratch.record, &scratch.next) {
         tables.count(Counter::RecordRepicked);
         scratch.previous = scratch.record;
         record::create(tables, scratch, record::Claim::Repick)?;

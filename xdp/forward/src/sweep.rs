@@ -36,7 +36,8 @@ pub fn expire<T: Tables>(tables: &T, key: &FlowKey, now: u32, force: bool) -> bo
         IdleClass::EstablishedOther => config.idle[2],
         IdleClass::Closing => config.idle[3],
     };
-    if !force && now.wrapping_sub(record.last_seen) < limit {
+    // Signed: a frame may have come after `now` was read.
+    if !force && (now.wrapping_sub(record.last_seen) as i32) < limit as i32 {
         return false;
     }
     if !flow.swap_state(record.state, record.state & !0xff | FlowState::Dead as u32) {

@@ -140,9 +140,11 @@ impl Walk {
         self.path.cut_position = 0;
         self.path.instances = [0; PATH_MAX];
         if let (Some(origin), Some(set)) = (origin, origin_set) {
+            // A position says something only of the view it was inherited with.
+            let known = question.view.map_or(0, ViewId::get);
             let position_or_set = match question.position {
-                Some(position) => (position.get() as u32) << 16,
-                None => set.get() as u32,
+                Some(position) if known == view.view => (position.get() as u32) << 16,
+                _ => set.get() as u32,
             };
             let node = tables.node_of(NodeKey { view_slot: slot, position_or_set }).ok_or(DropReason::NotInPath)?;
             self.edge = tables.node(node).ok_or(DropReason::NotInPath)?.first_edge;

@@ -26,18 +26,27 @@ impl Addr {
     /// The address whose bytes are the words' in memory order.
     #[inline(always)]
     pub const fn words(w: [u32; 4]) -> Self {
-        let [a, b, c, d] = [w[0].to_ne_bytes(), w[1].to_ne_bytes(), w[2].to_ne_bytes(), w[3].to_ne_bytes()];
-        Self([a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3], c[0], c[1], c[2], c[3], d[0], d[1], d[2], d[3]])
+        Self::from_native([pair(w[0], w[1]), pair(w[2], w[3])])
+    }
+
+    /// The address whose bytes are the two integers' in memory order. Two stores: what is written byte by byte the
+    /// processor cannot read back as integers without waiting.
+    #[inline(always)]
+    pub const fn from_native(halves: [u64; 2]) -> Self {
+        Self(zerocopy::transmute!(halves))
+    }
+
+    /// The two integers whose bytes in memory order are the address.
+    #[inline(always)]
+    pub const fn native(&self) -> [u64; 2] {
+        zerocopy::transmute!(self.0)
     }
 
     /// Upper and lower half as integers that order like the address does.
     #[inline(always)]
     pub const fn halves(&self) -> [u64; 2] {
-        let b = &self.0;
-        [
-            u64::from_be_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]),
-            u64::from_be_bytes([b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]]),
-        ]
+        let [upper, lower] = self.native();
+        [u64::from_be(upper), u64::from_be(lower)]
     }
 
     /// Whether this is an IPv4 address in v4-mapped form.
@@ -51,5 +60,15 @@ impl Addr {
     #[inline(always)]
     pub const fn v4_bytes(&self) -> [u8; 4] {
         [self.0[12], self.0[13], self.0[14], self.0[15]]
+    }
+}
+
+/// The integer whose bytes are `first`'s, then `second`'s.
+#[inline(always)]
+const fn pair(first: u32, second: u32) -> u64 {
+    if cfg!(target_endian = "little") {
+        first as u64 | (second as u64) << 32
+    } else {
+        (first as u64) << 32 | second as u64
     }
 }

@@ -1,7 +1,7 @@
 //! A frame in XDP: plain bytes, its VLAN tag among them.
 
 use aya_ebpf::bindings::xdp_md;
-use aya_ebpf::helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_adjust_meta, bpf_xdp_adjust_tail, bpf_xdp_load_bytes};
+use aya_ebpf::helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_adjust_meta, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len, bpf_xdp_load_bytes};
 use core::mem::MaybeUninit;
 use xdp_forward::frame::Frame;
 use xdp_layout::config::Handover;
@@ -51,8 +51,9 @@ impl XdpFrame {
 impl Frame for XdpFrame {
     #[inline(always)]
     fn len(&self) -> u32 {
-        // The mask tells the verifier that the difference is not negative; a frame is shorter.
-        (self.md().data_end as usize - self.md().data as usize) as u32 & 0xffff
+        // By helper: the compiler keeps half of a pointer for the difference, which the verifier refuses.
+        // SAFETY: valid context.
+        unsafe { bpf_xdp_get_buff_len(self.0) as u32 }
     }
     #[inline(always)]
     fn gso_size(&self) -> u32 {

@@ -18,7 +18,7 @@ use self::{
     headers::{Parsed, parse},
     socket::{FRAMES_QUEUED_MAX, wait_readable},
 };
-use crate::{Error, Namespace, Result};
+use crate::{Error, Namespace, Result, sys};
 
 /// Whether an instance got a frame or sent it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -169,7 +169,8 @@ struct Worker {
 impl Worker {
     fn run(&mut self, mut woken: UnixStream, answer: &mpsc::Sender<io::Result<Recording>>) {
         let woken_fd = woken.as_raw_fd();
-        let mut failure = woken.set_nonblocking(true).err();
+        // A recorder that has to wait for its turn loses frames, and then nothing can be judged.
+        let mut failure = woken.set_nonblocking(true).and_then(|()| sys::raise_priority()).err();
         loop {
             let round = wait_readable(&self.sockets, woken_fd);
             // What was asked for before the drain is answered after it.

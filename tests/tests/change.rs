@@ -54,11 +54,7 @@ impl World {
     fn pins(&self, connections: &mut Connections) -> Pins {
         let stage = self.record();
         connections.exchange().expect("every connection lives");
-        let ports: BTreeSet<u16> = connections.ports().expect("ports").into_iter().collect();
-        let mine = |tuple: &FiveTuple| ports.contains(&tuple.source_port) || ports.contains(&tuple.destination_port);
-        let pins = stage.pins("in", mine);
-        assert_eq!(pins.len(), CONNECTIONS);
-        pins
+        pins_of(&stage, connections)
     }
 
     /// Declares firewall `index` with more said about it, or for the first time.
@@ -89,6 +85,15 @@ impl World {
     }
 }
 
+/// Where these connections were since the recording began; others may still be closing.
+fn pins_of(stage: &Stage, connections: &Connections) -> Pins {
+    let ports: BTreeSet<u16> = connections.ports().expect("ports").into_iter().collect();
+    let mine = |tuple: &FiveTuple| ports.contains(&tuple.source_port) || ports.contains(&tuple.destination_port);
+    let pins = stage.pins("in", mine);
+    assert_eq!(pins.len(), CONNECTIONS);
+    pins
+}
+
 fn at<'a>(pins: &'a Pins, instance: &str) -> BTreeSet<&'a FiveTuple> {
     pins.iter().filter(|(_, at)| *at == instance).map(|(tuple, _)| tuple).collect()
 }
@@ -106,7 +111,7 @@ fn adding_an_instance_moves_no_established_flow() {
     let stage = world.record();
     world.during_traffic(&mut connections, |world| world.declare(3, ""));
     // The recorders ran all the while: no connection was ever at another instance.
-    assert_eq!(stage.pins("in", |tuple| tuple.protocol == 6), before);
+    assert_eq!(pins_of(&stage, &connections), before);
     assert_eq!(world.pins(&mut connections), before);
     let new = world.pins(&mut world.connect());
     assert!(!at(&new, "d").is_empty(), "the new instance gets no new flows");
@@ -121,7 +126,7 @@ fn weight_zero_lets_flows_finish_and_gets_no_new_ones() {
     assert!(!at(&before, "b").is_empty());
     let stage = world.record();
     world.during_traffic(&mut connections, |world| world.declare(1, ", weight: 0"));
-    assert_eq!(stage.pins("in", |tuple| tuple.protocol == 6), before);
+    assert_eq!(pins_of(&stage, &connections), before);
     assert_eq!(world.pins(&mut connections), before);
     let new = world.pins(&mut world.connect());
     assert!(at(&new, "b").is_empty(), "an instance of weight 0 gets new flows");
@@ -164,6 +169,6 @@ fn an_instance_declared_down_loses_only_its_own_flows() {
     // Up again: flows stay where they are now; new ones come.
     let stage = world.record();
     world.during_traffic(&mut connections, |world| world.declare(2, ", down: false"));
-    assert_eq!(stage.pins("in", |tuple| tuple.protocol == 6), down);
+    assert_eq!(pins_of(&stage, &connections), down);
     assert!(!at(&world.pins(&mut world.connect()), "c").is_empty());
 }

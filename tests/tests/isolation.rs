@@ -1,6 +1,7 @@
 //! Two tenants with the same addresses and MAC addresses: no frame crosses over.
 
 use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use testbed::measure::{BacklogGuard, Softnet};
 use testbed::nf::{Instance, Rule, SharedFirewall, SharedFirewallConfig, TenantRules};
@@ -9,6 +10,9 @@ use testbed::traffic::{
     Curl, EchoServer, Iperf, IperfReport, IperfServer, UdpLoad, UdpReceiver, WebServer, tcp_connects,
 };
 use testbed::{Documents, FiveTuple, FrontEnd, Host, Recorder, Recording, Testbed, require};
+
+/// Recorders keep up with the full load of one test, not of two.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 const DATAGRAMS: u64 = 20_000;
 const DATAGRAMS_PER_S: u64 = 10_000;
@@ -133,6 +137,7 @@ fn judge(name: &str, recording: &Recording, is_own: impl Fn(&testbed::Sighting) 
 #[test]
 fn own_firewalls_at_full_load() {
     require!();
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let testbed = Testbed::new().expect("testbed");
     let tenants = two_tenants(&testbed);
     let red = firewalls(testbed.node(), &["fw-red"], &[8080]).expect("firewall");
@@ -163,6 +168,7 @@ fn own_firewalls_at_full_load() {
 #[test]
 fn one_shared_firewall_at_full_load() {
     require!();
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let testbed = Testbed::new().expect("testbed");
     let tenants = two_tenants(&testbed);
     let vlan = |name: &str| if name == "red" { 101 } else { 102 };

@@ -13,7 +13,7 @@ use crate::wire::{ETHERNET, be16, nd, protocol};
 use xdp_layout::flow::{Neighbour, NeighbourKey};
 use xdp_layout::plan::{OutsideKey, RouteKey};
 use xdp_layout::port::{OwnedKey, PortKind, Side, instance_traits, target_flags};
-use xdp_layout::{Addr, Counter, DropReason, InstanceId};
+use xdp_layout::{Addr, AttachmentId, Counter, DropReason, InstanceId};
 
 const ARP_REQUEST: u16 = 1;
 const ARP_REPLY: u16 = 2;
@@ -153,10 +153,15 @@ fn checksum(message: &[u8; ND_BYTES]) -> u16 {
     !(sum as u16)
 }
 
-/// Remembers a host behind an attachment.
+/// Remembers a host behind an attachment. Only addresses that the attachment takes: the table is shared, and a host must not
+/// teach others' addresses.
 #[inline(always)]
 fn learn<T: Tables>(tables: &T, at: &Visit, addr: Addr, mac: [u8; 6]) {
     if at.port.kind != PortKind::Attachment as u8 || mac[0] & 1 != 0 {
+        return;
+    }
+    let own = RouteKey { graph: (at.port.graph as u16).to_be_bytes(), side: at.port.side, reserved: 0, addr };
+    if tables.route(own).map_or(0, AttachmentId::get) != at.port.id {
         return;
     }
     let key = NeighbourKey { addr, attachment: at.port.id, reserved: 0 };

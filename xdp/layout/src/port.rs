@@ -87,7 +87,7 @@ pub struct Port {
     pub graph: u32,
 }
 
-/// Bits of [`Target::flags`] and [`Instance::flags`].
+/// Bits of [`Target::flags`].
 pub mod target_flags {
     /// The entry is in use.
     pub const EXISTS: u16 = 1;

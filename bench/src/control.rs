@@ -1,7 +1,7 @@
 //! From an API write to the data path, and the start, with a thousand tenants.
 //!
-//! Each tenant has two attachments (a VLAN on two interfaces) and a graph through three functions that all tenants share by
-//! VLAN tags, ten instances each: 62 interfaces, 2000 + 60 ports, 1000 graphs.
+//! Each tenant has two attachments (a VLAN on two interfaces) and a graph through three functions of two instances each. A
+//! hundred tenants share a function by VLAN tags: 30 functions, 60 instances, 122 interfaces, 14,000 ports, 1000 graphs.
 
 use crate::row::{Bar, Report, Row, quantile};
 use anyhow::{Context as _, bail, ensure};
@@ -12,7 +12,9 @@ use testbed::{Namespace, Process, Testbed, binary};
 
 const TENANTS: u32 = 1000;
 const FUNCTIONS: [&str; 3] = ["fw", "ids", "dpi"];
-const INSTANCES: u32 = 10;
+/// Tenants `t` with equal `t % POOLS` share their functions.
+const POOLS: u32 = 10;
+const INSTANCES: u32 = 2;
 /// Resources applied at once: messages stay below what gRPC takes by default.
 const BATCH: usize = 1500;
 /// Longest wait for the process to serve and to be programmed.
@@ -52,6 +54,15 @@ pub(crate) fn measure(report: &mut Report, quick: bool, wanted: &dyn Fn(&str) ->
     Ok(())
 }
 
+/// A function of a pool.
+fn pooled(function: &str, tenant: u32) -> String {
+    format!("{function}{}", tenant % POOLS)
+}
+
+fn functions() -> impl Iterator<Item = String> {
+    (0..POOLS).flat_map(|pool| FUNCTIONS.map(|function| pooled(function, pool)))
+}
+
 fn interfaces(node: &Namespace, far: &Namespace) -> anyhow::Result<()> {
     let mut lines = Vec::new();
     let mut add = |name: String| {
@@ -60,8 +71,8 @@ fn interfaces(node: &Namespace, far: &Namespace) -> anyhow::Result<()> {
     };
     add("clients".into());
     add("servers".into());
-    for function in FUNCTIONS {
-        (0..INSTANCES).for_each(|i| ["in", "out"].into_iter().for_each(|side| add(format!("{function}{i}-{side}"))));
+    for function in functions() {
+        (0..INSTANCES).for_each(|i| ["in", "out"].into_iter().for_each(|side| add(format!("{function}-{i}-{side}"))));
     }
     node.ip(&lines)?;
     let ups: Vec<String> = lines.iter().filter(|line| line.starts_with("link set")).cloned().collect();
@@ -151,16 +162,16 @@ fn instance(function: &str, number: u32, weight: u32) -> v1::Instance {
     v1::Instance {
         name: format!("{}/instances/i{number}", set(function)),
         weight: Some(weight),
-        inside: Some(port(format!("{function}{number}-in"), 2 * number)),
-        outside: Some(port(format!("{function}{number}-out"), 2 * number + 1)),
+        inside: Some(port(format!("{function}-{number}-in"), 2 * number)),
+        outside: Some(port(format!("{function}-{number}-out"), 2 * number + 1)),
         ..v1::Instance::default()
     }
 }
 
 /// A tenant's graph through the functions in a row.
-fn graph(tenant: u32, functions: &[&str]) -> v1::Graph {
-    let tenant = format!("tenants/t{tenant}");
-    let node = |name: &&str| v1::GraphNode { name: (*name).to_owned(), replica_set: set(name) };
+fn graph(number: u32, functions: &[&str]) -> v1::Graph {
+    let tenant = format!("tenants/t{number}");
+    let node = |name: &&str| v1::GraphNode { name: (*name).to_owned(), replica_set: set(&pooled(name, number)) };
     let edge = |i: usize| v1::GraphEdge {
         from: i.checked_sub(1).map(|i| functions[i].to_owned()).unwrap_or_default(),
         to: functions.get(i).map(|name| (*name).to_owned()).unwrap_or_default(),
@@ -168,8 +179,8 @@ fn graph(tenant: u32, functions: &[&str]) -> v1::Graph {
     };
     v1::Graph {
         name: format!("{tenant}/graphs/web"),
-        client_attachments: vec![format!("{tenant}/attachments/clients")],
-        server_attachments: vec![format!("{tenant}/attachments/servers")],
+        client_attachments: vec!["clients".to_owned()],
+        server_attachments: vec!["servers".to_owned()],
         nodes: functions.iter().map(node).collect(),
         edges: (0..=functions.len()).map(edge).collect(),
         ..v1::Graph::default()
@@ -196,21 +207,23 @@ fn resources() -> Vec<v1::Resource> {
             })));
         }
     }
-    for function in FUNCTIONS {
+    for (index, function) in functions().enumerate() {
+        let pool = index as u32 / FUNCTIONS.len() as u32;
         let tag = |tenant| v1::TenantTag { tenant: format!("tenants/t{tenant}"), vlan: tenant + 1 };
+        let tags = (0..TENANTS).filter(|tenant| tenant % POOLS == pool).map(tag).collect();
         all.push(resource(Kind::NetworkFunction(v1::NetworkFunction {
             name: format!("networkFunctions/{function}"),
             forwarding: v1::Forwarding::Transparent.into(),
             tuple_effect: v1::TupleEffect::Keeps.into(),
-            shared: Some(v1::SharedTenancy { tags: (0..TENANTS).map(tag).collect(), isolates_state: true }),
+            shared: Some(v1::SharedTenancy { tags, isolates_state: true }),
             ..v1::NetworkFunction::default()
         })));
         all.push(resource(Kind::ReplicaSet(v1::ReplicaSet {
-            name: set(function),
+            name: set(&function),
             max_members: 100,
             ..v1::ReplicaSet::default()
         })));
-        all.extend((0..INSTANCES).map(|number| resource(Kind::Instance(instance(function, number, 10)))));
+        all.extend((0..INSTANCES).map(|number| resource(Kind::Instance(instance(&function, number, 10)))));
     }
     all.extend((0..TENANTS).map(|tenant| resource(Kind::Graph(graph(tenant, &FUNCTIONS)))));
     all
@@ -238,8 +251,8 @@ async fn sequential_writes(report: &mut Report, product: &Product, count: u32) -
     for write in 0..count {
         let began = Instant::now();
         let status = if write % 2 == 0 {
-            let function = FUNCTIONS[write as usize / 2 % 3];
-            let changed = instance(function, write / 6 % INSTANCES, 11 + write % 89);
+            let function = pooled(FUNCTIONS[write as usize / 2 % 3], write / 2);
+            let changed = instance(&function, write / 60 % INSTANCES, 11 + write % 89);
             let request = v1::UpdateInstanceRequest { instance: Some(changed), ..Default::default() };
             functions.update_instance(request).await.context("change a weight")?.into_inner().status
         } else {

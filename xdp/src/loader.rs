@@ -5,6 +5,7 @@
 
 use crate::error::{Error, Result};
 use crate::object;
+use crate::sys;
 use aya::maps::{Map, MapData};
 use aya::programs::links::{FdLink, LinkError, PinnedLink};
 use aya::programs::tc::{SchedClassifierLink, TcAttachOptions, TcAttachType};
@@ -90,7 +91,8 @@ impl Loader {
         &self.ebpf
     }
 
-    /// Puts the hook's program on an interface: replaces the program of a link that is pinned for it, or attaches and pins.
+    /// Puts the hook's program on an interface: replaces the program of a link that is pinned for it, or attaches and pins. A
+    /// pin whose link does not lead to the interface, or leads nowhere since its interface is gone, is replaced.
     pub fn attach(&mut self, interface: &str, ifindex: u32, hook: Hook) -> Result<()> {
         let path = self.link_path(ifindex, hook);
         let pinned = match PinnedLink::from_pin(&path) {
@@ -98,40 +100,57 @@ impl Loader {
             Err(LinkError::SyscallError(e)) if e.io_error.kind() == io::ErrorKind::NotFound => None,
             Err(source) => return Err(link_error(interface, &path, source)),
         };
+        if let Some(link) = pinned {
+            let found = sys::pinned_ifindex(&path).map_err(|source| link_error(interface, &path, source))?;
+            let cause = if found == ifindex {
+                match self.replace(link, hook) {
+                    Ok(()) => return Ok(()),
+                    Err(error) => error.to_string(),
+                }
+            } else {
+                format!("it leads to interface {found} (0: to none any more)")
+            };
+            tracing::warn!(interface, path = %path.display(), cause, "pinned link not usable, made anew");
+            // Unpinned while it is open, so that the link has ended when this returns: an interface takes one XDP link.
+            let unpinned = PinnedLink::from_pin(&path).map_err(|source| link_error(interface, &path, source))?.unpin();
+            drop(unpinned.map_err(|source| link_error(interface, &path, source))?);
+        }
+        let link = self.attach_anew(interface, ifindex, hook)?;
+        link.pin(&path).map(drop).map_err(|source| link_error(interface, &path, source))
+    }
+
+    fn attach_anew(&mut self, interface: &str, ifindex: u32, hook: Hook) -> Result<FdLink> {
         let attach_error = |source| Error::Attach { program: hook.program(), interface: interface.to_owned(), source };
-        let is_new = pinned.is_none();
-        let link: FdLink = match hook {
+        let link: std::result::Result<FdLink, LinkError> = match hook {
             Hook::Port | Hook::Handover => {
                 let program = classifier(&mut self.ebpf, hook.program())?;
-                let id = match pinned {
-                    Some(link) => {
-                        let link = SchedClassifierLink::try_from(link).map_err(|e| link_error(interface, &path, e))?;
-                        program.attach_to_link(link)
-                    }
-                    None => program.attach_with_options(
-                        interface,
-                        TcAttachType::Ingress,
-                        TcAttachOptions::TcxOrder(LinkOrder::first()),
-                    ),
-                };
-                let link = program.take_link(id.map_err(attach_error)?).map_err(attach_error)?;
-                link.try_into().map_err(|e: LinkError| link_error(interface, &path, e))?
+                let options = TcAttachOptions::TcxOrder(LinkOrder::first());
+                let id =
+                    program.attach_with_options(interface, TcAttachType::Ingress, options).map_err(attach_error)?;
+                program.take_link(id).map_err(attach_error)?.try_into()
             }
             Hook::Uplink => {
                 let program = xdp(&mut self.ebpf)?;
-                let id = match pinned {
-                    Some(link) => {
-                        let link = XdpLink::try_from(link).map_err(|e| link_error(interface, &path, e))?;
-                        program.attach_to_link(link)
-                    }
-                    None => program.attach_to_if_index(ifindex, XdpMode::Driver),
-                };
-                let link = program.take_link(id.map_err(attach_error)?).map_err(attach_error)?;
-                link.try_into().map_err(|e: LinkError| link_error(interface, &path, e))?
+                let id = program.attach_to_if_index(ifindex, XdpMode::Driver).map_err(attach_error)?;
+                program.take_link(id).map_err(attach_error)?.try_into()
             }
         };
-        if is_new {
-            link.pin(&path).map_err(|source| link_error(interface, &path, source))?;
+        link.map_err(|source| link_error(interface, &self.link_path(ifindex, hook), source))
+    }
+
+    /// Gives a link the hook's program; its pin keeps it.
+    fn replace(&mut self, link: FdLink, hook: Hook) -> std::result::Result<(), Box<dyn std::error::Error>> {
+        match hook {
+            Hook::Port | Hook::Handover => {
+                let program = classifier(&mut self.ebpf, hook.program())?;
+                let id = program.attach_to_link(SchedClassifierLink::try_from(link)?)?;
+                drop(program.take_link(id)?);
+            }
+            Hook::Uplink => {
+                let program = xdp(&mut self.ebpf)?;
+                let id = program.attach_to_link(XdpLink::try_from(link)?)?;
+                drop(program.take_link(id)?);
+            }
         }
         Ok(())
     }
@@ -180,14 +199,24 @@ impl Loader {
     }
 }
 
-/// Takes every program off, and forgets every map of `bpffs`. Flows lose their records.
+/// Takes every program off, forgets every map of `bpffs`, and removes the directory itself if nothing else is in it. Flows
+/// lose their records.
 pub fn remove(bpffs: &Path) -> Result<()> {
     let _lock = lock(bpffs)?;
     let directory = bpffs.join(format!("v{LAYOUT_VERSION}"));
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        |source| Error::PinDirectory { operation: "remove the pin directory", path, source }
+    };
     match fs::remove_dir_all(&directory) {
-        Ok(()) => Ok(()),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(source) => Err(Error::PinDirectory { operation: "remove the pin directory", path: directory, source }),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(&directory)(error)),
+        _ => {}
+    }
+    match fs::remove_dir(bpffs) {
+        // Another version's pins, or the mount point itself.
+        Err(error) if matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::ResourceBusy) => Ok(()),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(bpffs)(error)),
+        _ => Ok(()),
     }
 }
 

@@ -1,8 +1,11 @@
 //! System calls that aya 0.14 does not wrap: memory-mapped arrays, batch look-ups, membarrier.
 #![allow(unsafe_code, reason = "bpf(2), mmap(2) and membarrier(2) have no safe wrapper")]
 
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::ptr;
 
 /// `BPF_MAP_LOOKUP_BATCH` (kernel 5.6).
@@ -13,6 +16,14 @@ const MAP_LOOKUP_ELEM: libc::c_long = 1;
 const MAP_UPDATE_ELEM: libc::c_long = 2;
 /// `BPF_MAP_CREATE`.
 const MAP_CREATE: libc::c_long = 0;
+/// `BPF_OBJ_GET`.
+const OBJ_GET: libc::c_long = 7;
+/// `BPF_OBJ_GET_INFO_BY_FD`.
+const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+/// `BPF_LINK_TYPE_XDP`.
+const LINK_TYPE_XDP: u32 = 6;
+/// `BPF_LINK_TYPE_TCX` (kernel 6.6).
+const LINK_TYPE_TCX: u32 = 11;
 /// `BPF_MAP_TYPE_ARRAY`.
 const ARRAY: u32 = 2;
 /// `BPF_MAP_TYPE_ARRAY_OF_MAPS`.
@@ -134,6 +145,57 @@ struct ElementAttr {
     key: u64,
     value: u64,
     flags: u64,
+}
+
+/// Index of the interface that a pinned tcx or XDP link leads to; 0 if the interface is gone.
+pub(crate) fn pinned_ifindex(path: &Path) -> io::Result<u32> {
+    /// The kernel's `union bpf_attr` for `BPF_OBJ_GET`.
+    #[repr(C)]
+    struct PathAttr {
+        path: u64,
+        bpf_fd: u32,
+        flags: u32,
+    }
+    /// The same for `BPF_OBJ_GET_INFO_BY_FD`.
+    #[repr(C)]
+    struct InfoAttr {
+        bpf_fd: u32,
+        info_len: u32,
+        info: u64,
+    }
+    /// The kernel's `struct bpf_link_info`, of which the part after the program differs by type.
+    #[repr(C)]
+    #[derive(Default)]
+    struct LinkInfo {
+        link_type: u32,
+        id: u32,
+        program: u32,
+        padding: u32,
+        ifindex: u32,
+        rest: [u32; 11],
+    }
+    let text = CString::new(path.as_os_str().as_bytes())?;
+    let attr = PathAttr { path: text.as_ptr() as u64, bpf_fd: 0, flags: 0 };
+    // SAFETY: the path is a C string that lives through the call.
+    let fd = unsafe { libc::syscall(libc::SYS_bpf, OBJ_GET, &raw const attr, size_of::<PathAttr>()) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a fresh descriptor of ours, owned once.
+    let link = unsafe { OwnedFd::from_raw_fd(fd as RawFd) };
+    let mut info = LinkInfo::default();
+    let attr = InfoAttr {
+        bpf_fd: link.as_raw_fd() as u32,
+        info_len: size_of::<LinkInfo>() as u32,
+        info: ptr::from_mut(&mut info) as u64,
+    };
+    // SAFETY: the kernel writes at most `info_len` bytes to memory that lives through the call.
+    let answer = unsafe { libc::syscall(libc::SYS_bpf, OBJ_GET_INFO_BY_FD, &raw const attr, size_of::<InfoAttr>()) };
+    match (answer, info.link_type) {
+        (0, LINK_TYPE_XDP | LINK_TYPE_TCX) => Ok(info.ifindex),
+        (0, other) => Err(io::Error::new(io::ErrorKind::InvalidData, format!("link of type {other}, not tcx or XDP"))),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// The kernel's `union bpf_attr` for batch operations.

@@ -9,7 +9,7 @@ use testbed::scenario::{TRANSPARENT, firewalls, function, host, plain};
 use testbed::traffic::{
     Curl, EchoServer, Iperf, IperfReport, IperfServer, UdpLoad, UdpReceiver, WebServer, tcp_connects,
 };
-use testbed::{Documents, FiveTuple, FrontEnd, Host, Recorder, Recording, Testbed, require};
+use testbed::{Count, Documents, FiveTuple, FrontEnd, Host, Recorder, Recording, Sighting, Testbed, require};
 
 /// Recorders keep up with the full load of one test, not of two.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -17,29 +17,38 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 const DATAGRAMS: u64 = 20_000;
 const DATAGRAMS_PER_S: u64 = 10_000;
 
-/// A tenant and what tells its traffic apart from the other's, whose addresses are the same: the ports its hosts use.
+/// Both tenants' datagrams have these ports on both ends, so that the whole 5-tuple is the same.
+const UDP_PORT: u16 = 5001;
+const WEB_PORT: u16 = 80;
+/// Ethernet, IPv4 and UDP headers.
+const UDP_HEADERS: u64 = 42;
+
+/// A tenant and what tells its traffic apart from the other's, whose addresses are the same: iperf3's ports, the size of
+/// datagrams, what the web server says.
 struct Tenant {
     name: &'static str,
     client: Host,
     server: Host,
     iperf: u16,
-    udp: u16,
-    web: u16,
+    datagram_bytes: u16,
     /// The port its firewall keeps shut and the other's does not.
     closed: u16,
 }
 
 impl Tenant {
-    fn new(testbed: &Testbed, name: &'static str, base: u16, closed: u16) -> Self {
+    fn new(testbed: &Testbed, name: &'static str, iperf: u16, datagram_bytes: u16, closed: u16) -> Self {
         let make = |side: &str, last| host(testbed.node(), &format!("{name}-{side}"), last).expect("host");
         let (client, server) = (make("c", 1), make("s", 2));
-        Self { name, client, server, iperf: base, udp: base + 1, web: base + 2, closed }
+        Self { name, client, server, iperf, datagram_bytes, closed }
     }
 
-    /// Whether the tuple is of this tenant's traffic. Replies have the server's port as source.
-    fn owns(&self, tuple: &FiveTuple) -> bool {
-        let ports = [self.iperf, self.reverse(), self.udp, self.web];
-        ports.contains(&tuple.source_port) || ports.contains(&tuple.destination_port)
+    /// Whether what was seen can be this tenant's traffic. Replies have the server's port as source.
+    fn owns(&self, tuple: &FiveTuple, count: &Count) -> bool {
+        let datagram = UDP_HEADERS + u64::from(self.datagram_bytes);
+        let is_datagram = tuple.protocol == 17 && tuple.destination_port == UDP_PORT;
+        let ports = [self.iperf, self.reverse(), WEB_PORT];
+        let is_stream = ports.contains(&tuple.source_port) || ports.contains(&tuple.destination_port);
+        is_datagram && count.bytes == count.frames * datagram || tuple.protocol == 6 && is_stream
     }
 
     fn reverse(&self) -> u16 {
@@ -57,7 +66,7 @@ impl Tenant {
 }
 
 fn two_tenants(testbed: &Testbed) -> [Tenant; 2] {
-    [Tenant::new(testbed, "red", 5100, 8080), Tenant::new(testbed, "blue", 5200, 8081)]
+    [Tenant::new(testbed, "red", 5100, 1000, 8080), Tenant::new(testbed, "blue", 5200, 600, 8081)]
 }
 
 /// What one tenant's hosts got under full load.
@@ -74,18 +83,22 @@ fn full_load(tenants: &[Tenant; 2]) -> Vec<Loaded> {
         let to = |port| SocketAddr::new(tenant.server.ipv4(), port);
         let server = tenant.server.namespace();
         let _iperf = [tenant.iperf, tenant.reverse()].map(|port| IperfServer::start(server, port).expect("iperf3"));
-        let web = WebServer::start(server, to(tenant.web), &[]).expect("web server");
-        let udp = UdpReceiver::start(server, to(tenant.udp), false).expect("receiver");
+        let web = WebServer::start(server, to(WEB_PORT), &[]).expect("web server");
+        let udp = UdpReceiver::start(server, to(UDP_PORT), false).expect("receiver");
         let load = Iperf { duration: Duration::from_secs(2), ..Iperf::new(tenant.server.ipv4(), tenant.iperf) };
         let client = tenant.client.namespace();
         let mut forth = load.start(client).expect("iperf3");
         let mut back = Iperf { reverse: true, port: tenant.reverse(), ..load }.start(client).expect("iperf3");
-        let from = SocketAddr::new(tenant.client.ipv4(), tenant.udp);
-        let datagrams =
-            UdpLoad { datagrams: DATAGRAMS, per_second: Some(DATAGRAMS_PER_S), ..UdpLoad::new(from, to(tenant.udp)) };
+        let from = SocketAddr::new(tenant.client.ipv4(), UDP_PORT);
+        let datagrams = UdpLoad {
+            datagrams: DATAGRAMS,
+            bytes: tenant.datagram_bytes.into(),
+            per_second: Some(DATAGRAMS_PER_S),
+            ..UdpLoad::new(from, to(UDP_PORT))
+        };
         datagrams.run(client).expect("UDP load");
-        for _ in 0..10 {
-            let page = Curl::new(web.url("/")).run(client).expect("request");
+        for port in 40_000..40_010 {
+            let page = Curl { local_port: Some(port), ..Curl::new(web.url("/")) }.run(client).expect("request");
             assert_eq!(page.body, format!("{}-s\n", tenant.name).into_bytes(), "the other tenant's server answered");
         }
         let report = udp.wait_for(DATAGRAMS, Duration::from_secs(5)).expect("all datagrams");
@@ -126,11 +139,11 @@ fn rules_are_own(tenants: &[Tenant; 2]) {
 }
 
 /// Every frame of the recording is one that `is_own` takes; and there are many.
-fn judge(name: &str, recording: &Recording, is_own: impl Fn(&testbed::Sighting) -> bool) {
+fn judge(name: &str, recording: &Recording, is_own: impl Fn(&Sighting, &Count) -> bool) {
     assert_eq!(recording.lost, 0, "{name}: the recorder was too slow");
-    let foreign: Vec<_> = recording.sightings.keys().filter(|seen| !is_own(seen)).take(5).collect();
+    let foreign: Vec<_> = recording.sightings.iter().filter(|(seen, count)| !is_own(seen, count)).take(5).collect();
     assert!(foreign.is_empty(), "{name} saw frames of another tenant: {foreign:#?}");
-    let own = recording.frames(|seen| is_own(seen));
+    let own = recording.frames(|_| true);
     assert!(own > DATAGRAMS, "{name} saw only {own} frames");
 }
 
@@ -155,7 +168,7 @@ fn own_firewalls_at_full_load() {
     full_load(&tenants);
     for (tenant, recorder) in tenants.iter().zip(&recorders).chain(tenants.iter().zip(&ends)) {
         let recording = recorder.snapshot().expect("recording");
-        judge(tenant.name, &recording, |seen| seen.vlan.is_none() && tenant.owns(&seen.tuple));
+        judge(tenant.name, &recording, |seen, count| seen.vlan.is_none() && tenant.owns(&seen.tuple, count));
     }
     rules_are_own(&tenants);
     // Untagged, so it can tell no tenants apart.
@@ -190,12 +203,12 @@ fn one_shared_firewall_at_full_load() {
         tenants.each_ref().map(|tenant| Recorder::start(tenant.server.namespace(), &["eth0"]).expect("recorder"));
     full_load(&tenants);
     let recording = recorder.snapshot().expect("recording");
-    judge("the shared firewall", &recording, |seen| {
-        tenants.iter().any(|tenant| seen.vlan == Some(vlan(tenant.name)) && tenant.owns(&seen.tuple))
+    judge("the shared firewall", &recording, |seen, count| {
+        tenants.iter().any(|tenant| seen.vlan == Some(vlan(tenant.name)) && tenant.owns(&seen.tuple, count))
     });
     for (tenant, recorder) in tenants.iter().zip(&ends) {
         let recording = recorder.snapshot().expect("recording");
-        judge(tenant.name, &recording, |seen| seen.vlan.is_none() && tenant.owns(&seen.tuple));
+        judge(tenant.name, &recording, |seen, count| seen.vlan.is_none() && tenant.owns(&seen.tuple, count));
     }
     rules_are_own(&tenants);
     let counters = firewall.instance().rule_counters().expect("counters");

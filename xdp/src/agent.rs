@@ -3,7 +3,7 @@
 use crate::ask::FrameSocket;
 use crate::clock;
 use crate::desired::Placed;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, describe};
 use crate::events;
 use crate::install::Installer;
 use crate::links;
@@ -267,17 +267,6 @@ impl DataPlane for Agent {
     fn observer(&self) -> Arc<dyn Observer> {
         Arc::clone(&self.watcher) as Arc<dyn Observer>
     }
-}
-
-/// An error with its causes in one line.
-pub(crate) fn describe(operation: &str, error: &dyn std::error::Error) -> DataPlaneError {
-    let mut cause = error.to_string();
-    let mut source = error.source();
-    while let Some(next) = source {
-        cause += &format!(": {next}");
-        source = next.source();
-    }
-    DataPlaneError { operation: operation.to_owned(), cause }
 }
 
 /// Installs the image again whenever interfaces change, so that ports come and go with them.

@@ -1,5 +1,6 @@
 //! What can go wrong between user space and kernel.
 
+use state_sync::DataPlaneError;
 use std::path::PathBuf;
 
 /// An operation on the data plane that failed. The cause is the error's source.
@@ -91,3 +92,14 @@ pub enum Error {
 
 /// A result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
+
+/// An error with its causes in one line.
+pub(crate) fn describe(operation: &str, error: &dyn std::error::Error) -> DataPlaneError {
+    let mut cause = error.to_string();
+    let mut source = error.source();
+    while let Some(next) = source {
+        cause += &format!(": {next}");
+        source = next.source();
+    }
+    DataPlaneError { operation: operation.to_owned(), cause }
+}

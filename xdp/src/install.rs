@@ -1,14 +1,14 @@
 //! Writes images into the maps: what is new first, then one word that switches, then what is gone.
 
-use crate::agent::describe;
+mod takeover;
+
 use crate::desired::{self, Placed, TenantEntries};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, describe};
 use crate::links::Links;
 use crate::loader::{Hook, Loader};
-use crate::maps::{IDS, Maps, Table};
+use crate::maps::Maps;
 use crate::regions::Regions;
 use crate::sys;
-use aya::Pod;
 use chain_graph::image::TenantImage;
 use chain_graph::{BuiltTable, Image, View};
 use state_sync::{PendingPort, PendingReason};
@@ -19,7 +19,7 @@ use xdp_layout::plan::{
     REPLICA_SETS_MAX, TARGET_EXIT, TableWord, VIEW_SLOTS_MAX, ViewKey,
 };
 use xdp_layout::port::{Instance, Target, Tenant, Usage};
-use xdp_layout::{AttachmentId, InstanceId, ReplicaSetId, TenantId, ViewId};
+use xdp_layout::{ReplicaSetId, TenantId, ViewId};
 
 /// Where an installed view lies.
 #[derive(Clone, Copy, Debug)]
@@ -112,68 +112,6 @@ impl Installer {
     /// Tenants of the last install.
     pub(crate) fn tenants(&self) -> impl Iterator<Item = TenantId> + '_ {
         self.tenants.keys().copied()
-    }
-
-    /// Reads from the maps what is in use: installed views with all they lead to, tables of the active bank.
-    fn recover(&mut self) -> Result<()> {
-        let mut slots = BTreeSet::new();
-        for (key, slot) in self.maps.view_slots.all()? {
-            let view: xdp_layout::plan::View = self.maps.views.read(slot as usize);
-            let (Some(tenant), Some(id)) = (TenantId::new(key.tenant), ViewId::new(key.view)) else {
-                continue;
-            };
-            let place = self.extent(slot, view.first_edge);
-            slots.insert(slot);
-            self.slots.claim(slot, 1);
-            self.nodes.claim(place.nodes.0, place.nodes.1);
-            self.edges.claim(place.edges.0, place.edges.1);
-            self.views.insert((tenant, id), place);
-        }
-        // Keys of a view whose install or removal was cut short.
-        for (key, _) in self.maps.node_of.all()? {
-            if !slots.contains(&key.view_slot) {
-                self.maps.node_of.delete(&key)?;
-            }
-        }
-        let bank = self.active.bank() * BANK_WORDS;
-        for index in 1..BANK_WORDS {
-            let word: u64 = self.maps.plan.read((bank + index) as usize);
-            if word == 0 {
-                continue;
-            }
-            self.words.insert(index, word);
-            if let Some(set) = u16::try_from(index).ok().and_then(ReplicaSetId::new) {
-                let word = TableWord(word);
-                self.pages.claim(word.start(), word.size() + word.members());
-                self.recovered.insert(set, word);
-            }
-        }
-        Ok(())
-    }
-
-    /// The nodes and edges that a view leads to.
-    fn extent(&self, slot: u32, first_edge: u32) -> ViewPlace {
-        let (mut nodes, mut edges) = ((u32::MAX, 0), (first_edge, first_edge));
-        let mut waiting = vec![first_edge];
-        let mut seen = BTreeSet::new();
-        while let Some(first) = waiting.pop() {
-            let mut index = first;
-            while index < EDGES_MAX && seen.insert(index) {
-                let edge: Edge = self.maps.edges.read(index as usize);
-                edges = (edges.0.min(index), edges.1.max(index + 1));
-                if edge.target < NODES_MAX {
-                    let node: Node = self.maps.nodes.read(edge.target as usize);
-                    nodes = (nodes.0.min(edge.target), nodes.1.max(edge.target + 1));
-                    waiting.push(node.first_edge);
-                }
-                index += 1;
-                if edge.last != 0 {
-                    break;
-                }
-            }
-        }
-        let nodes = if nodes.1 == 0 { (0, 0) } else { (nodes.0, nodes.1 - nodes.0) };
-        ViewPlace { slot, nodes, edges: (edges.0, edges.1 - edges.0) }
     }
 
     /// Makes the maps say what the image says. After an error the next call mends what this one left.
@@ -365,13 +303,6 @@ impl Installer {
         Ok(tables)
     }
 
-    /// The table that an earlier process wrote, if it has the same bytes.
-    fn adopt(&self, set: ReplicaSetId, table: &BuiltTable) -> Option<TableWord> {
-        let word = self.recovered.get(&set).copied().filter(|word| *word == table.word(word.start()))?;
-        let same = |(at, wanted): (usize, u16)| self.maps.pages.read::<u16>(word.start() as usize + at) == wanted;
-        table.entries().iter().copied().chain(table.member_words()).enumerate().all(same).then_some(word)
-    }
-
     /// Frees the tables that the plan now in force does not use.
     fn retire_tables(&mut self, tables: Tables) {
         let used: BTreeSet<u64> = tables.values().map(|(_, word)| word.0).collect();
@@ -537,44 +468,6 @@ impl Installer {
         }
     }
 
-    /// Entries that earlier processes left and the first image does not have.
-    pub(crate) fn sweep_leftovers(&mut self) -> Result<()> {
-        let all: Vec<&TenantEntries> = self.tenants.values().map(|(_, entries)| entries).collect();
-        let keep = |find: &dyn Fn(&TenantEntries) -> bool| all.iter().any(|entries| find(entries));
-        let mut stale = Stale {
-            ports: leftovers(&self.maps.ports, |key| keep(&|e| e.ports.contains_key(key)))?,
-            tags: leftovers(&self.maps.tags, |key| keep(&|e| e.tags.contains_key(key)))?,
-            owned: leftovers(&self.maps.owned, |key| keep(&|e| e.owned.contains_key(key)))?,
-            origins: leftovers(&self.maps.origins, |key| keep(&|e| e.origins.contains_key(key)))?,
-            routes: self.maps.routes.keys()?,
-            outside: self.maps.outside.keys()?,
-        };
-        stale.routes.retain(|key| !keep(&|e| e.routes.contains_key(key)));
-        stale.outside.retain(|key| !keep(&|e| e.outside.contains_key(key)));
-        let tenants = leftovers(&self.maps.tenants, |id| self.tenants.keys().any(|known| known.get() == *id))?;
-        drop(all);
-        stale.ports.iter().try_for_each(|key| self.maps.ports.delete(key))?;
-        stale.tags.iter().try_for_each(|key| self.maps.tags.delete(key))?;
-        stale.owned.iter().try_for_each(|key| self.maps.owned.delete(key))?;
-        stale.origins.iter().try_for_each(|key| self.maps.origins.delete(key))?;
-        stale.routes.iter().try_for_each(|key| self.maps.routes.delete(*key))?;
-        stale.outside.iter().try_for_each(|key| self.maps.outside.delete(*key))?;
-        tenants.iter().try_for_each(|id| self.maps.tenants.delete(id))?;
-        for id in 1..IDS as u16 {
-            let target: Target = self.maps.attachments.read(id as usize);
-            let known = AttachmentId::new(id).is_some_and(|id| self.placed.attachments.contains_key(&id));
-            if target != Target::default() && !known {
-                self.maps.attachments.write(id as usize, &[Target::default()]);
-            }
-            let instance: Instance = self.maps.instances.read(id as usize);
-            let known = InstanceId::new(id).is_some_and(|id| self.placed.instances.contains_key(&id));
-            if instance != Instance::default() && !known {
-                self.maps.instances.write(id as usize, &[Instance::default()]);
-            }
-        }
-        Ok(())
-    }
-
     /// Waits for a grace period, then gives back everything that was freed before it.
     fn reclaim(&mut self) -> Result<()> {
         grace_period()?;
@@ -591,20 +484,6 @@ impl Installer {
         self.flips = 0;
         Ok(())
     }
-}
-
-/// Keys that nobody wants.
-struct Stale {
-    ports: Vec<xdp_layout::port::PortKey>,
-    tags: Vec<xdp_layout::port::TagKey>,
-    owned: Vec<xdp_layout::port::OwnedKey>,
-    origins: Vec<xdp_layout::plan::OriginKey>,
-    routes: Vec<(u8, xdp_layout::plan::RouteKey)>,
-    outside: Vec<(u8, xdp_layout::plan::OutsideKey)>,
-}
-
-fn leftovers<K: Pod, V: Pod>(table: &Table<K, V>, is_wanted: impl Fn(&K) -> bool) -> Result<Vec<K>> {
-    Ok(table.all()?.into_iter().map(|(key, _)| key).filter(|key| !is_wanted(key)).collect())
 }
 
 fn grace_period() -> Result<()> {

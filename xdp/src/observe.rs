@@ -1,7 +1,7 @@
 //! Reads of the data path: status, counters, flows, traces.
 
-use crate::agent::{Inner, describe, expire, locked};
-use crate::error::Result;
+use crate::agent::{Inner, expire, locked};
+use crate::error::{Result, describe};
 use crate::maps::Gauges;
 use chain_graph::model::Side;
 use chain_graph::{Image, ImageTables, addr_of};

@@ -18,7 +18,7 @@ use xdp_forward::frame::Frame;
 use xdp_forward::sweep::expire;
 use xdp_forward::tables::{PlanTables, Round};
 use xdp_forward::{Arrival, Scratch, Verdict, step};
-use xdp_layout::Addr;
+use xdp_layout::{Addr, Counter, DropReason};
 use xdp_layout::config::{Handover, MAGIC};
 use xdp_layout::event::{SWEEP_DELETED, SWEEP_FORCE, SweepHeader};
 use xdp_layout::flow::FlowKey;
@@ -108,7 +108,12 @@ pub fn uplink(ctx: XdpContext) -> u32 {
                 flags: delivery.flags,
                 element: delivery.element,
             };
-            if frame.hand_over(&handover) { xdp_action::XDP_PASS } else { xdp_action::XDP_DROP }
+            if frame.hand_over(&handover) {
+                xdp_action::XDP_PASS
+            } else {
+                Kernel.turn_into_drop(Counter::Delivered, DropReason::FrameEdit, delivery.tenant);
+                xdp_action::XDP_DROP
+            }
         }
         // SAFETY: plain integers.
         Verdict::Transmit { ifindex } => unsafe { bpf_redirect(ifindex, 0) as u32 },

@@ -17,8 +17,14 @@ const STATE_FILE: &str = "state.redb";
 pub(crate) async fn run(args: DevArgs) -> Result<(), Failure> {
     start_log(&args)?;
     let path = args.state_dir.join(STATE_FILE);
+    // Before the store: budgets must fit the table that there is, which is not always the one that the flags ask for.
+    let dataplane = dataplane::open(&args).map_err(|error| Failure::new(error.to_string()))?;
+    let status = dataplane.observer().status().map_err(|error| Failure::new(error.to_string()))?;
+    if let Some(warning) = kept_capacity(status.flow_capacity, args.flow_capacity.into()) {
+        tracing::warn!("{warning}");
+    }
     let (store, state) =
-        Store::open(&path, args.flow_capacity.into(), None).map_err(|error| Failure::new(error.to_string()))?;
+        Store::open(&path, status.flow_capacity, None).map_err(|error| Failure::new(error.to_string()))?;
     let listener = api::Listener::bind(&args.listen).await.map_err(|error| Failure::new(error.to_string()))?;
     let metrics_listener = match args.metrics_listen {
         None => None,
@@ -28,7 +34,6 @@ pub(crate) async fn run(args: DevArgs) -> Result<(), Failure> {
                 .map_err(|error| Failure::new(format!("listen on {address} for metrics: {error}")))?,
         ),
     };
-    let dataplane = dataplane::open(&args).map_err(|error| Failure::new(error.to_string()))?;
     let (control, writer) = ControlPlane::start(store, state, dataplane, ControlOptions::default())
         .map_err(|error| Failure::new(format!("start the control plane: {error}")))?;
     let metrics = Metrics::new(control.clone()).map_err(|error| Failure::new(format!("set up metrics: {error}")))?;
@@ -58,6 +63,16 @@ pub(crate) async fn run(args: DevArgs) -> Result<(), Failure> {
     served.map_err(|error| Failure::new(error.to_string()))
 }
 
+/// What to tell the operator when the connection table holds another number of records than asked for.
+fn kept_capacity(actual: u64, asked: u64) -> Option<String> {
+    (actual != asked).then(|| {
+        format!(
+            "the connection table keeps its {actual} records, --flow-capacity {asked} has no effect: a table keeps its size \
+             until the data path is taken down"
+        )
+    })
+}
+
 fn start_log(args: &DevArgs) -> Result<(), Failure> {
     let filter = EnvFilter::try_new(&args.log)
         .map_err(|error| Failure::new(format!("log filter {:?}: {error}", args.log)).code(USAGE))?;
@@ -67,4 +82,17 @@ fn start_log(args: &DevArgs) -> Result<(), Failure> {
         LogFormat::Json => builder.json().try_init(),
     };
     started.map_err(|error| Failure::new(format!("start the log: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::kept_capacity;
+
+    #[test]
+    fn a_table_of_another_size_than_asked_for_is_told_of_once() {
+        assert_eq!(kept_capacity(1024, 1024), None);
+        let warning = kept_capacity(1024, 4096).expect("a warning");
+        assert!(warning.contains("1024 records") && warning.contains("--flow-capacity 4096"), "{warning}");
+        assert!(!warning.contains('\n'), "{warning}");
+    }
 }

@@ -1,5 +1,6 @@
 //! How the program fails: what was wrong on stderr, with a next step, and an exit code.
 
+use crate::output::note;
 use std::process::ExitCode;
 
 /// Not found.
@@ -44,10 +45,10 @@ impl Failure {
     /// Prints it.
     pub(crate) fn report(&self) -> ExitCode {
         for problem in &self.problems {
-            eprintln!("error: {problem}");
+            note!("error: {problem}");
         }
         if let Some(hint) = &self.hint {
-            eprintln!("hint: {hint}");
+            note!("hint: {hint}");
         }
         ExitCode::from(self.code)
     }

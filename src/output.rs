@@ -1,6 +1,44 @@
-//! Tables, and when they have colours.
+//! What client verbs print: lines, tables, and when they have colours.
 
-use std::io::IsTerminal;
+use crate::fail::Failure;
+use std::fmt::Arguments;
+use std::io::{ErrorKind, IsTerminal, Write};
+
+/// As `print!`, with the result of [`write`].
+macro_rules! put {
+    ($($text:tt)*) => { $crate::output::write(&mut std::io::stdout(), format_args!($($text)*)) };
+}
+
+/// As `println!`, with the result of [`write`].
+macro_rules! say {
+    ($($text:tt)*) => { $crate::output::put!("{}\n", format_args!($($text)*)) };
+}
+
+/// As `eprintln!`, and silent if nobody reads standard error.
+macro_rules! note {
+    ($($text:tt)*) => { $crate::output::write_note(format_args!($($text)*)) };
+}
+
+pub(crate) use {note, put, say};
+
+/// Writes a text. A reader that has seen enough (`| head`) is no failure: what is left of the output is for nobody, and the
+/// verb ends with the exit code that it would have had.
+///
+/// # Errors
+/// Every other failure to write, such as a full disk.
+pub(crate) fn write(to: &mut impl Write, text: Arguments<'_>) -> Result<(), Failure> {
+    match to.write_fmt(text) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure::new(format!("write to standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Writes a line to standard error. If that fails there is nobody left to tell.
+pub(crate) fn write_note(text: Arguments<'_>) {
+    drop(writeln!(std::io::stderr(), "{text}"));
+}
 
 /// Whether a stream takes colours: a terminal, unless `NO_COLOR` is set (no-color.org).
 pub(crate) fn is_coloured(stream: &impl IsTerminal) -> bool {
@@ -52,7 +90,27 @@ pub(crate) fn table(headers: &[&str], rows: &[Vec<String>], with_headers: bool) 
 
 #[cfg(test)]
 mod tests {
-    use super::table;
+    use super::{table, write};
+    use std::io::{Error, ErrorKind, Write};
+
+    /// Fails every time in the same way.
+    struct Broken(ErrorKind);
+
+    impl Write for Broken {
+        fn write(&mut self, _: &[u8]) -> Result<usize, Error> {
+            Err(self.0.into())
+        }
+        fn flush(&mut self) -> Result<(), Error> {
+            Err(self.0.into())
+        }
+    }
+
+    #[test]
+    fn a_reader_that_has_seen_enough_is_no_failure_and_a_full_disk_is() {
+        assert_eq!(write(&mut Broken(ErrorKind::BrokenPipe), format_args!("text")), Ok(()));
+        let failure = write(&mut Broken(ErrorKind::StorageFull), format_args!("text")).expect_err("a failure");
+        assert!(failure.problems[0].starts_with("write to standard output: "), "{failure:?}");
+    }
 
     #[test]
     fn columns_align_and_lines_have_no_trailing_spaces() {

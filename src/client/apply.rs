@@ -4,7 +4,7 @@ use super::{failure, print, yaml};
 use crate::args::OutputArgs;
 use crate::document::{self, Source};
 use crate::fail::Failure;
-use crate::output::{Shade, shade};
+use crate::output::{Shade, note, say, shade};
 use api::client::{Channel, ConfigServiceClient};
 use api::v1;
 use serde_json::json;
@@ -75,10 +75,10 @@ pub(crate) async fn apply(
     });
     print(&value, output, &["NAME", "ACTION"], &rows)?;
     if dry_run {
-        eprintln!("dry run: nothing was changed");
+        note!("dry run: nothing was changed");
     } else if !answer.programmed {
-        eprintln!("warning: stored, but not all of it is in the data path yet: {}", answer.reason);
-        eprintln!("hint: it is tried again until it succeeds; see `switchyard status`.");
+        note!("warning: stored, but not all of it is in the data path yet: {}", answer.reason);
+        note!("hint: it is tried again until it succeeds; see `switchyard status`.");
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -89,7 +89,7 @@ pub(crate) async fn diff(channel: Channel, sources: Vec<Source>, prune: bool) ->
     let answer = client(channel).diff(v1::DiffRequest { resources, prune }).await;
     let answer = answer.map_err(|status| failure(&status, |field| place(&sources, field)))?.into_inner();
     for change in &answer.changes {
-        println!("{} {}", action(change), change.name);
+        say!("{} {}", action(change), change.name)?;
         let text = |resource: &Option<v1::Resource>| match resource.as_ref().and_then(document::write) {
             Some(document) => yaml(&document["spec"]),
             None => Ok(String::new()),
@@ -97,9 +97,9 @@ pub(crate) async fn diff(channel: Channel, sources: Vec<Source>, prune: bool) ->
         let (before, after) = (text(&change.before)?, text(&change.after)?);
         for (mark, line) in lines(&before, &after) {
             match mark {
-                '+' => println!("{}", shade(&format!("  +{line}"), Shade::Good)),
-                '-' => println!("{}", shade(&format!("  -{line}"), Shade::Bad)),
-                _ => println!("   {line}"),
+                '+' => say!("{}", shade(&format!("  +{line}"), Shade::Good))?,
+                '-' => say!("{}", shade(&format!("  -{line}"), Shade::Bad))?,
+                _ => say!("   {line}")?,
             }
         }
     }

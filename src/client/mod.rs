@@ -6,7 +6,7 @@ mod resources;
 
 use crate::args::{Format, OutputArgs, Verb};
 use crate::fail::{ERROR, Failure, NOT_FOUND};
-use crate::output;
+use crate::output::{self, put, say};
 use api::StatusExt;
 use api::client::Channel;
 use serde_json::Value;
@@ -101,9 +101,9 @@ fn plain(status: Status) -> Failure {
 /// Prints a value in a form for programs, or a table.
 fn print(value: &Value, output: OutputArgs, headers: &[&str], rows: &[Vec<String>]) -> Result<(), Failure> {
     match output.output {
-        Format::Table => print!("{}", output::table(headers, rows, !output.no_headers)),
-        Format::Json => println!("{}", json(value)?),
-        Format::Yaml => print!("{}", yaml(value)?),
+        Format::Table => put!("{}", output::table(headers, rows, !output.no_headers))?,
+        Format::Json => say!("{}", json(value)?)?,
+        Format::Yaml => put!("{}", yaml(value)?)?,
     }
     Ok(())
 }

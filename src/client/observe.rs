@@ -3,7 +3,7 @@
 use super::{plain, print};
 use crate::args::{Format, OutputArgs, SideArg};
 use crate::fail::{Failure, USAGE};
-use crate::output::{self, Shade, shade};
+use crate::output::{self, Shade, note, put, say, shade};
 use api::client::{Channel, FlowServiceClient, SystemServiceClient};
 use api::v1;
 use serde_json::{Value, json};
@@ -24,14 +24,11 @@ pub(crate) async fn status(channel: Channel, output: OutputArgs) -> Result<ExitC
     } else {
         shade(&format!("no: {}", status.reason), Shade::Bad)
     };
-    println!("Version:      {}", status.version);
-    println!("Revision:     {}", status.revision);
-    println!(
-        "Plan:         {} (desired {}), digest {}",
-        status.generation, status.desired_generation, status.plan_digest
-    );
-    println!("Programmed:   {state}");
-    println!("Flows:        {} of {}", status.flows, status.flow_capacity);
+    say!("Version:      {}", status.version)?;
+    say!("Revision:     {}", status.revision)?;
+    say!("Plan:         {} (desired {}), digest {}", status.generation, status.desired_generation, status.plan_digest)?;
+    say!("Programmed:   {state}")?;
+    say!("Flows:        {} of {}", status.flows, status.flow_capacity)?;
     let with_headers = !output.no_headers;
     let rows: Vec<Vec<String>> = status
         .tenants
@@ -44,25 +41,26 @@ pub(crate) async fn status(channel: Channel, output: OutputArgs) -> Result<ExitC
             ]
         })
         .collect();
-    section(&["TENANT", "UNANSWERED", "ESTABLISHED"], &rows, with_headers);
+    section(&["TENANT", "UNANSWERED", "ESTABLISHED"], &rows, with_headers)?;
     let rows: Vec<Vec<String>> = status.views.iter().map(|it| vec![it.graph.clone(), it.view.to_string()]).collect();
-    section(&["GRAPH", "VIEW"], &rows, with_headers);
+    section(&["GRAPH", "VIEW"], &rows, with_headers)?;
     let rows: Vec<Vec<String>> = status
         .tables
         .iter()
         .map(|it| vec![it.replica_set.clone(), it.members.to_string(), it.slots.to_string(), it.digest.clone()])
         .collect();
-    section(&["REPLICA SET", "MEMBERS", "SLOTS", "DIGEST"], &rows, with_headers);
+    section(&["REPLICA SET", "MEMBERS", "SLOTS", "DIGEST"], &rows, with_headers)?;
     let rows: Vec<Vec<String>> =
         status.pending_ports.iter().map(|it| vec![it.owner.clone(), it.interface.clone(), it.reason.clone()]).collect();
-    section(&["WAITING PORT", "INTERFACE", "REASON"], &rows, with_headers);
+    section(&["WAITING PORT", "INTERFACE", "REASON"], &rows, with_headers)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn section(headers: &[&str], rows: &[Vec<String>], with_headers: bool) {
+fn section(headers: &[&str], rows: &[Vec<String>], with_headers: bool) -> Result<(), Failure> {
     if !rows.is_empty() {
-        print!("\n{}", output::table(headers, rows, with_headers));
+        put!("\n{}", output::table(headers, rows, with_headers))?;
     }
+    Ok(())
 }
 
 fn status_value(status: &v1::GetStatusResponse) -> Value {
@@ -182,7 +180,7 @@ pub(crate) async fn flows(
     let headers = ["TENANT", "PROTOCOL", "CLIENT", "SERVER", "STATE", "VIEW", "INSTANCES", "IDLE"];
     print(&Value::Array(values.collect()), output, &headers, &rows)?;
     if more {
-        eprintln!("there are more; raise --limit to see them");
+        note!("there are more; raise --limit to see them");
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -290,17 +288,17 @@ pub(crate) async fn trace(channel: Channel, query: Query, output: OutputArgs) ->
     print(&value, output, &["HOP", "TO", "POSITION", "WHY"], &rows)?;
     if output.output == Format::Table {
         let from = if trace.has_record { "the flow's record" } else { "the tables, as for a new flow" };
-        println!("plan {}, view {} of {}, from {from}", trace.generation, trace.view, trace.graph);
+        say!("plan {}, view {} of {}, from {from}", trace.generation, trace.view, trace.graph)?;
         match trace.outcome() {
             v1::TraceOutcome::Dropped => {
                 let text = format!("dropped: {}: {}", trace.drop_reason, trace.drop_meaning);
-                println!("{}", shade(&text, Shade::Bad));
+                say!("{}", shade(&text, Shade::Bad))?;
             }
             v1::TraceOutcome::TupleChanges => {
-                println!("tuple_changes: the last hop rewrites the tuple; trace the new one")
+                say!("tuple_changes: the last hop rewrites the tuple; trace the new one")?
             }
-            v1::TraceOutcome::FlowEnds => println!("flow_ends: the last hop opens a connection of its own"),
-            v1::TraceOutcome::Delivered | v1::TraceOutcome::Unspecified => println!("{outcome}"),
+            v1::TraceOutcome::FlowEnds => say!("flow_ends: the last hop opens a connection of its own")?,
+            v1::TraceOutcome::Delivered | v1::TraceOutcome::Unspecified => say!("{outcome}")?,
         }
     }
     Ok(ExitCode::SUCCESS)

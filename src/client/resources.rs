@@ -4,7 +4,7 @@ use super::{json, plain, yaml};
 use crate::args::{Format, KindArg, OutputArgs};
 use crate::document;
 use crate::fail::{Failure, USAGE};
-use crate::output::{self, Shade, shade};
+use crate::output::{self, Shade, put, say, shade};
 use api::client::{
     AttachmentServiceClient, Channel, GraphServiceClient, NetworkFunctionServiceClient, TenantServiceClient,
 };
@@ -174,16 +174,16 @@ pub(crate) async fn get(channel: Channel, path: Path, output: OutputArgs) -> Res
     match output.output {
         Format::Table => {
             let rows: Vec<Vec<String>> = found.iter().map(row).collect();
-            print!("{}", output::table(headers(path.kind), &rows, !output.no_headers));
+            put!("{}", output::table(headers(path.kind), &rows, !output.no_headers))?;
         }
         // Documents one after the other, since that is what `apply` takes.
         Format::Yaml => {
             let texts: Vec<String> = documents.iter().map(yaml).collect::<Result<_, _>>()?;
-            print!("{}", texts.join("---\n"));
+            put!("{}", texts.join("---\n"))?;
         }
         Format::Json => {
             let texts: Vec<String> = documents.iter().map(json).collect::<Result<_, _>>()?;
-            println!("{}", texts.join("\n---\n"));
+            say!("{}", texts.join("\n---\n"))?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -274,16 +274,16 @@ pub(crate) async fn describe(channel: Channel, path: Path) -> Result<ExitCode, F
         Some(Union::Graph(it)) => (it.id, &it.etag, &it.status),
         None => return Err(Failure::new(format!("{}: the answer is empty", path.name))),
     };
-    println!("Name:        {}", path.name);
+    say!("Name:        {}", path.name)?;
     let text = programmed(status.as_ref());
     let good = status.as_ref().is_some_and(|status| status.programmed);
-    println!("Programmed:  {}", shade(&text, if good { Shade::Good } else { Shade::Bad }));
-    println!("Number:      {id}");
-    println!("Etag:        {etag}");
-    println!("Spec:");
+    say!("Programmed:  {}", shade(&text, if good { Shade::Good } else { Shade::Bad }))?;
+    say!("Number:      {id}")?;
+    say!("Etag:        {etag}")?;
+    say!("Spec:")?;
     if let Some(document) = document::write(&resource) {
         for line in yaml(&document["spec"])?.lines() {
-            println!("  {line}");
+            say!("  {line}")?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -319,7 +319,7 @@ pub(crate) async fn delete(channel: Channel, path: Path, force: bool, dry_run: b
         }
     };
     answer.map_err(plain)?;
-    println!("{} {}", path.name, if dry_run { "would be deleted" } else { "deleted" });
+    say!("{} {}", path.name, if dry_run { "would be deleted" } else { "deleted" })?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -71,6 +71,10 @@ pub(crate) const fn load8(to: u8, base: u8, offset: i16) -> Insn {
 pub(crate) const fn store32(base: u8, offset: i16, from: u8) -> Insn {
     insn(0x63, base, from, offset, 0)
 }
+/// Store of a constant of 32 bits.
+pub(crate) const fn store_constant32(base: u8, offset: i16, value: i32) -> Insn {
+    insn(0x62, base, 0, offset, value)
+}
 /// Store of 16 bits.
 pub(crate) const fn store16(base: u8, offset: i16, from: u8) -> Insn {
     insn(0x6b, base, from, offset, 0)

@@ -28,6 +28,8 @@ const TENANT: u32 = 7;
 const TAG_KEY: u64 = 0x1234_5678_9abc_def1;
 const SERVER: [u8; 4] = [192, 0, 2, 1];
 const PORT: u16 = 0x2710;
+/// What the bare look-up answers.
+const FOUND: u32 = 3;
 /// `TC_ACT_REDIRECT`.
 const REDIRECT: u32 = 7;
 const INSTANCE: u16 = 1;
@@ -64,12 +66,14 @@ pub(crate) fn measure(report: &mut Report, quick: bool, wanted: &dyn Fn(&str) ->
     let state = bpf::Word::new(0)?;
     let ours = wrap(&state, program.as_fd())?;
     let nothing = wrap(&state, empty.as_fd())?;
+    let flows = MapData::from_pin(loader.directory().join(names::FLOWS)).context("open the connection table")?;
+    let lookup = wrap(&state, bare_lookup(&flows.fd())?.as_fd())?;
     bpf::pin(0)?;
     for (label, flows, katran) in wanted {
         fill(&mut table, filled, flows)?;
         filled = flows;
         let repeat = if quick { 1 << 19 } else { 1 << 21 };
-        let mut net = Vec::new();
+        let (mut net, mut bare) = (Vec::new(), Vec::new());
         // The first round warms up.
         for round in 0..=if quick { 3 } else { 9 } {
             let once = |wrapper: &Wrapper| -> anyhow::Result<(u32, f64)> {
@@ -84,16 +88,54 @@ pub(crate) fn measure(report: &mut Report, quick: bool, wanted: &dyn Fn(&str) ->
             ensure!(answer == REDIRECT, "the port program answered {answer} instead of redirecting");
             ensure!(hits()? - before == u64::from(repeat), "not every frame hit its record");
             let (_, base) = once(&nothing)?;
+            let (found, looked_up) = once(&lookup)?;
+            ensure!(found == FOUND, "the bare look-up did not find the record");
             if round > 0 {
                 net.push(cost - base);
+                bare.push(looked_up - base);
             }
         }
         let row = Row::new(format!("record_hit_{label}"), median(&net), "ns").ratio_to(katran);
-        report.add(row.beside("katran_ipip_published", katran))?;
+        report.add(row.beside("katran_ipip_published", katran).beside("bare_map_lookup", median(&bare)))?;
     }
     drop(loader);
     drop(pins);
     Ok(())
+}
+
+/// A program that does nothing but make the key of the frame's flow, look its record up and read the first word: what this
+/// machine's memory allows, in the same run.
+fn bare_lookup(table: &impl AsFd) -> anyhow::Result<OwnedFd> {
+    let mut code = vec![
+        bpf::load32(4, 1, 76),
+        bpf::load32(5, 1, 80),
+        bpf::mov(2, 4),
+        bpf::add(2, 42),
+        bpf::if_greater(2, 5, 0),
+        bpf::load32(3, 4, frame::SOURCE),
+        bpf::store32(10, -28, 3),
+    ];
+    let mapped = 0xffff_0000_u32 as i32;
+    let port = i32::from(PORT);
+    let words = [
+        (-40, 0),
+        (-36, 0),
+        (-32, mapped),
+        (-24, 0),
+        (-20, 0),
+        (-16, mapped),
+        (-12, i32::from_ne_bytes(SERVER)),
+        (-8, port << 16 | port),
+        (-4, 17 << 24 | TENANT as i32),
+    ];
+    code.extend(words.map(|(offset, value)| bpf::store_constant32(10, offset, value)));
+    code.extend(bpf::map_address(1, table));
+    code.extend([bpf::mov(2, 10), bpf::add(2, -40), bpf::call(1), bpf::if_not(0, 0, 1), bpf::exit()]);
+    code.extend([bpf::load32(1, 0, 0), bpf::set(0, FOUND as i32), bpf::exit()]);
+    let skipped = code.len() as i16 - 5;
+    code[4] = bpf::if_greater(2, 5, skipped);
+    code.extend([bpf::set(0, 0), bpf::exit()]);
+    bpf::load(bpf::CLASSIFIER, &code)
 }
 
 /// The wrapper, and the array it finds the program in: the kernel empties that when its last descriptor goes.

@@ -147,7 +147,10 @@ impl DataPathCollector {
                 &["instance"],
             )?,
             instance_bytes: IntCounterVec::new(
-                Opts::new("switchyard_instance_bytes_total", "Bytes delivered to an instance, Ethernet headers included."),
+                Opts::new(
+                    "switchyard_instance_bytes_total",
+                    "Bytes delivered to an instance, Ethernet headers included.",
+                ),
                 &["instance"],
             )?,
             up: Gauge::new("switchyard_data_path_readable", "1 if the data path could be read, else 0.")?,

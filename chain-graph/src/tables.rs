@@ -10,7 +10,8 @@ use xdp_forward::tables::{PlanTables, owner};
 use xdp_forward::{Path, Question, recompute};
 use xdp_layout::flow::FlowKey;
 use xdp_layout::plan::{
-    ActiveWord, Edge, GraphWord, Node, NodeKey, OriginKey, OutsideKey, OutsideOwners, RouteKey, TARGET_EXIT, TableWord, View, ViewKey,
+    ActiveWord, Edge, GraphWord, Node, NodeKey, OriginKey, OutsideKey, OutsideOwners, RouteKey, TARGET_EXIT, TableWord,
+    View, ViewKey,
 };
 use xdp_layout::{AttachmentId, DropReason, GraphId, InstanceId, Position, ReplicaSetId, TenantId, ViewId};
 

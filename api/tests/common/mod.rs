@@ -56,6 +56,7 @@ impl Observer for Fake {
             events: [(Counter::Delivered, 3), (Counter::TierRecord, 2)].into(),
             drops: [(DropReason::NoMatch, 7)].into(),
             tenant_drops: [((tenant, DropReason::NoMatch), 5)].into(),
+            instances: Default::default(),
         })
     }
 

@@ -143,9 +143,12 @@ impl Tenant {
     }
 
     fn attachments(&self, documents: Documents) -> Documents {
-        documents
-            .attachment(self.name, "clients", "client", &self.client)
-            .attachment(self.name, "servers", "server", &self.server)
+        documents.attachment(self.name, "clients", "client", &self.client).attachment(
+            self.name,
+            "servers",
+            "server",
+            &self.server,
+        )
     }
 }
 
@@ -154,7 +157,8 @@ impl Stage {
         let testbed = Testbed::new()?;
         let tenants = [Tenant::new(&testbed, "red")?, Tenant::new(&testbed, "blue")?];
         let telnet = || vec![Rule::drop("telnet", "tcp dport 23")];
-        let firewall = |n: usize| BridgeFirewall::new(testbed.node(), BridgeFirewallConfig::new(&format!("fw{n}"), telnet()));
+        let firewall =
+            |n: usize| BridgeFirewall::new(testbed.node(), BridgeFirewallConfig::new(&format!("fw{n}"), telnet()));
         let firewalls = (1..=3).map(firewall).collect::<Result<_, _>>()?;
         let nats = (1..=2u8).map(|n| nat(&testbed, n)).collect::<Result<_>>()?;
         let rules = |vlan, port: u16| TenantRules {
@@ -181,7 +185,8 @@ impl Stage {
         documents = documents
             .function("ids", &format!("forwarding: transparent, tupleEffect: keeps, shared: {{{shared}}}"), 10)
             .instance("ids", "ids", self.shared.instance(), "");
-        documents = documents.function("nat", "forwarding: routed, tupleEffect: changes, addresses: [10.0.255.254]", 10);
+        documents =
+            documents.function("nat", "forwarding: routed, tupleEffect: changes, addresses: [10.0.255.254]", 10);
         for (index, nat) in self.nats.iter().enumerate() {
             let more = format!(", outsideBlocks: [{{prefix: 198.51.100.{}/32}}]", 11 + index);
             documents = documents.instance("nat", &format!("nat{}", index + 1), nat.instance(), &more);
@@ -232,7 +237,7 @@ fn isolation(stage: &Stage, table: &mut Table) -> Result<()> {
     let mut own = 0;
     for (tenant, server) in stage.tenants.iter().zip(&servers) {
         for _ in 0..50 {
-            let report = Curl::new(&server.url("/")).run(tenant.client.namespace())?;
+            let report = Curl::new(server.url("/")).run(tenant.client.namespace())?;
             own += u32::from(report.header("x-served-by") == Some(format!("{}-s", tenant.name).as_str()));
         }
     }
@@ -242,7 +247,11 @@ fn isolation(stage: &Stage, table: &mut Table) -> Result<()> {
     let blocked = stage.tenants[0].client.namespace().output("curl", &["-sm1", "http://10.0.1.2:23/"]).is_err();
     let counters = stage.firewalls.iter().map(|f| f.instance().rule_counters()).collect::<Result<Vec<_>, _>>()?;
     let dropped: u64 = counters.iter().map(|c| c.get("telnet").map_or(0, |r| r.packets)).sum();
-    table.row("red: port 23 stopped by the firewall", format!("{dropped} frames dropped there"), blocked && dropped > 0);
+    table.row(
+        "red: port 23 stopped by the firewall",
+        format!("{dropped} frames dropped there"),
+        blocked && dropped > 0,
+    );
     let refused = stage.front_end.try_apply(&Documents::new().chain("blue", "web", &["fw"]))?;
     let reason = refused.stderr.lines().next().and_then(|line| line.rsplit(": ").next()).unwrap_or("").to_owned();
     table.row("blue: untagged firewall of red refused", reason.chars().take(48).collect::<String>(), refused.code != 0);
@@ -286,14 +295,22 @@ fn spread(stage: &Stage, table: &mut Table) -> Result<()> {
         for names in stages.iter().filter(|names| names.len() > 1) {
             let sets: Vec<BTreeSet<FiveTuple>> = names.iter().map(|name| flows(&by_instance[*name])).collect();
             let counts: Vec<usize> = sets.iter().map(BTreeSet::len).collect();
-            let split: usize = sets.iter().enumerate().map(|(i, set)| sets[..i].iter().map(|o| o.intersection(set).count()).sum::<usize>()).sum();
+            let split: usize = sets
+                .iter()
+                .enumerate()
+                .map(|(i, set)| sets[..i].iter().map(|o| o.intersection(set).count()).sum::<usize>())
+                .sum();
             let total: usize = counts.iter().sum();
             let text = counts.iter().map(ToString::to_string).collect::<Vec<_>>().join(" / ");
             let label = format!("{}: {FLOWS} flows over {}", tenant.name, names.join(", "));
             table.row(label, format!("{text}, {split} at two"), total == usize::from(FLOWS) && split == 0);
         }
         let one_way = names_with_one_way(&by_instance);
-        table.row(format!("{}: flows of which an instance saw one direction", tenant.name), one_way.to_string(), one_way == 0);
+        table.row(
+            format!("{}: flows of which an instance saw one direction", tenant.name),
+            one_way.to_string(),
+            one_way == 0,
+        );
     }
     Ok(())
 }
@@ -301,7 +318,9 @@ fn spread(stage: &Stage, table: &mut Table) -> Result<()> {
 /// Flows of the spread test that an instance saw on its way in.
 fn flows(recording: &Recording) -> BTreeSet<FiveTuple> {
     let wanted = |kind: &Kind, tuple: &FiveTuple| {
-        matches!(kind, Kind::Whole) && (20_000..20_000 + FLOWS).contains(&tuple.source_port) && tuple.destination_port == ECHO
+        matches!(kind, Kind::Whole)
+            && (20_000..20_000 + FLOWS).contains(&tuple.source_port)
+            && tuple.destination_port == ECHO
     };
     let seen = recording.sightings.keys().filter(|s| s.interface == "in" && wanted(&s.kind, &s.tuple));
     seen.map(|s| s.tuple).collect()
@@ -309,7 +328,8 @@ fn flows(recording: &Recording) -> BTreeSet<FiveTuple> {
 
 fn names_with_one_way(by_instance: &BTreeMap<String, Recording>) -> usize {
     let both = |recording: &Recording| {
-        let tuples: BTreeSet<FiveTuple> = recording.sightings.keys().filter(|s| s.interface == "in").map(|s| s.tuple).collect();
+        let tuples: BTreeSet<FiveTuple> =
+            recording.sightings.keys().filter(|s| s.interface == "in").map(|s| s.tuple).collect();
         flows(recording).iter().filter(|tuple| !tuples.contains(&tuple.reversed())).count()
     };
     by_instance.values().map(both).sum()
@@ -340,7 +360,11 @@ fn load(stage: &Stage, table: &mut Table) -> Result<()> {
             .run(tenant.client.namespace())?;
         let report = receiver.wait_for(sent, Duration::from_secs(5))?;
         let figure = format!("{} of {sent}, {} reordered", report.received, report.reordered);
-        table.row(format!("{}: UDP datagrams of 6000 bytes (5 fragments)", tenant.name), figure, report.is_perfect(sent));
+        table.row(
+            format!("{}: UDP datagrams of 6000 bytes (5 fragments)", tenant.name),
+            figure,
+            report.is_perfect(sent),
+        );
     }
     Ok(())
 }
@@ -367,7 +391,8 @@ fn crash(stage: &mut Stage, table: &mut Table) -> Result<()> {
 }
 
 fn conservation(stage: &Stage, table: &mut Table) {
-    let text = stage.testbed.node().namespace().output("curl", &["-s", "http://127.0.0.1:9090/metrics"]).unwrap_or_default();
+    let text =
+        stage.testbed.node().namespace().output("curl", &["-s", "http://127.0.0.1:9090/metrics"]).unwrap_or_default();
     let sum = |name: &str, label: &str| -> u64 {
         let lines = text.lines().filter(|line| line.starts_with(name) && line.contains(label));
         lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>() as u64

@@ -33,6 +33,13 @@ pub(crate) fn orphans(roots: &[String], sources: &[File]) -> Vec<String> {
     orphans.map(|file| format!("{}: no `mod` leads here", file.path)).collect()
 }
 
+/// Sources of the binaries that a manifest outside the workspace names.
+pub(crate) fn binaries(manifest: &File) -> Vec<String> {
+    let folder = manifest.path.trim_end_matches("Cargo.toml");
+    let paths = manifest.text.lines().filter_map(|line| line.strip_prefix("path = \""));
+    paths.filter_map(|rest| rest.split('"').next()).map(|path| format!("{folder}{path}")).collect()
+}
+
 /// Files that the modules declared in a file may lie in.
 fn modules(file: &File, is_root: bool) -> Vec<String> {
     let path = Path::new(&file.path);

@@ -18,11 +18,11 @@ use xdp_forward::frame::Frame;
 use xdp_forward::sweep::expire;
 use xdp_forward::tables::{PlanTables, Round};
 use xdp_forward::{Arrival, Scratch, Verdict, step};
-use xdp_layout::{Addr, Counter, DropReason};
 use xdp_layout::config::{Handover, MAGIC};
 use xdp_layout::event::{SWEEP_DELETED, SWEEP_FORCE, SweepHeader};
 use xdp_layout::flow::FlowKey;
 use xdp_layout::port::target_flags;
+use xdp_layout::{Addr, Counter, DropReason};
 
 /// The tick counter: the kernel's jiffies, which cost nothing to read.
 #[inline(always)]

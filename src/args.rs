@@ -227,7 +227,7 @@ pub(crate) enum Verb {
         attachment: Option<String>,
         /// tcp, udp, sctp, icmp, icmpv6 or a number.
         protocol: String,
-        /// Source: ADDRESS:PORT, [ADDRESS]:PORT, or ADDRESS.
+        /// Source: ADDRESS:PORT, `[ADDRESS]:PORT`, or ADDRESS.
         source: String,
         /// Destination, likewise.
         destination: String,

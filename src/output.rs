@@ -4,12 +4,12 @@ use crate::fail::Failure;
 use std::fmt::Arguments;
 use std::io::{ErrorKind, IsTerminal, Write};
 
-/// As `print!`, with the result of [`write`].
+/// As `print!`, with the result of [`write()`].
 macro_rules! put {
     ($($text:tt)*) => { $crate::output::write(&mut std::io::stdout(), format_args!($($text)*)) };
 }
 
-/// As `println!`, with the result of [`write`].
+/// As `println!`, with the result of [`write()`].
 macro_rules! say {
     ($($text:tt)*) => { $crate::output::put!("{}\n", format_args!($($text)*)) };
 }

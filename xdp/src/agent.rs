@@ -131,6 +131,14 @@ impl Inner {
         Ok(self.installer.maps.usage.get(&tenant)?.unwrap_or_default())
     }
 
+    /// What is known of a host.
+    pub(crate) fn neighbour(
+        &self,
+        key: &xdp_layout::flow::NeighbourKey,
+    ) -> Result<Option<xdp_layout::flow::Neighbour>> {
+        self.installer.maps.neighbours.get(key)
+    }
+
     /// Generation in force; `None` for none.
     pub(crate) fn generation(&self) -> Option<xdp_layout::Generation> {
         xdp_layout::Generation::new(self.installer.generation())

@@ -23,10 +23,31 @@ impl FrameSocket {
             return Err(Error::Host { operation: "open", object: "packet socket (needs CAP_NET_RAW)".into(), source });
         }
         // SAFETY: a fresh descriptor of ours.
-        Ok(Self(unsafe { std::os::fd::OwnedFd::from_raw_fd(fd) }))
+        let socket = unsafe { std::os::fd::OwnedFd::from_raw_fd(fd) };
+        let on: libc::c_int = 1;
+        // A queue that does not move would hold this socket's frames, and with them the room for frames to other interfaces.
+        // SAFETY: the value is an int that lives through the call.
+        let answer = unsafe {
+            libc::setsockopt(
+                fd,
+                libc::SOL_PACKET,
+                libc::PACKET_QDISC_BYPASS,
+                (&raw const on).cast(),
+                size_of_val(&on) as u32,
+            )
+        };
+        if answer != 0 {
+            let source = io::Error::last_os_error();
+            return Err(Error::Host {
+                operation: "set PACKET_QDISC_BYPASS of",
+                object: "packet socket".into(),
+                source,
+            });
+        }
+        Ok(Self(socket))
     }
 
-    /// Sends a frame.
+    /// Sends a frame at once or, where its way is congested, not at all.
     pub(crate) fn send(&self, ifindex: u32, frame: &[u8]) -> io::Result<()> {
         use std::os::fd::AsRawFd;
         // SAFETY: all zeros is a valid address structure.
@@ -41,7 +62,7 @@ impl FrameSocket {
                 self.0.as_raw_fd(),
                 frame.as_ptr().cast(),
                 frame.len(),
-                0,
+                libc::MSG_DONTWAIT,
                 (&raw const to).cast(),
                 size_of::<libc::sockaddr_ll>() as u32,
             )
@@ -50,13 +71,53 @@ impl FrameSocket {
     }
 }
 
-/// A frame that answers an event, untagged, to go out of the attachment the event names.
-pub(crate) fn answer(event: &Event, own_mac: [u8; 6]) -> Option<Vec<u8>> {
+/// A frame that answers an event, untagged, to go out of the attachment the event names. `sender`: MAC address of the host
+/// behind it that a datagram came from, if it is known; if not, the host is asked for it, and its next datagram answered.
+pub(crate) fn answer(event: &Event, own_mac: [u8; 6], sender: Option<[u8; 6]>) -> Option<Vec<u8>> {
+    let probe = || if event.addr.is_v4() { arp_probe(event.addr, own_mac) } else { solicitation(event.addr, own_mac) };
     match event.kind {
-        kind if kind == EventKind::NeighbourWanted as u32 && event.addr.is_v4() => Some(arp_probe(event.addr, own_mac)),
-        kind if kind == EventKind::NeighbourWanted as u32 => Some(solicitation(event.addr, own_mac)),
-        kind if kind == EventKind::TooBig as u32 => too_big(event),
+        _ if event.element == 0 => None,
+        kind if kind == EventKind::NeighbourWanted as u32 => Some(probe()),
+        kind if kind == EventKind::TooBig as u32 && may_be_answered(&event.frame) => match sender {
+            Some(sender) => too_big(event, own_mac, sender),
+            None => Some(probe()),
+        },
         _ => None,
+    }
+}
+
+/// Whether an ICMP error may answer a frame (RFC 1122 section 3.2.2, RFC 4443 section 2.4): never an ICMP error, nor what may
+/// be one.
+fn may_be_answered(frame: &[u8; EVENT_FRAME]) -> bool {
+    let packet = &frame[14..];
+    match u16::from_be_bytes([frame[12], frame[13]]) {
+        0x0800 => {
+            let is_group = frame[0] & 1 != 0;
+            let is_later_fragment = (packet[6] & 0x1f) != 0 || packet[7] != 0;
+            let kind = packet.get(usize::from(packet[0] & 15) * 4);
+            let is_error = packet[9] == 1 && kind.is_none_or(|kind| matches!(kind, 3 | 4 | 5 | 11 | 12));
+            !is_group && !is_later_fragment && !is_error
+        }
+        0x86dd => {
+            let (mut protocol, mut offset) = (packet[6], 40);
+            loop {
+                let Some(&[next, words, ..]) = packet.get(offset..) else { return false };
+                match protocol {
+                    // Hop-by-hop options, routing header, destination options.
+                    0 | 43 | 60 => offset += usize::from(words) * 8 + 8,
+                    // A later fragment does not show what it is part of.
+                    44 if !matches!(packet.get(offset + 2..offset + 4), Some(&[0, 0..8])) => return false,
+                    44 => offset += 8,
+                    // Authentication header.
+                    51 => offset += usize::from(words) * 4 + 8,
+                    // Errors are below 128; a redirect is not to be answered either.
+                    58 => return next >= 128 && next != 137,
+                    _ => return true,
+                }
+                protocol = next;
+            }
+        }
+        _ => false,
     }
 }
 
@@ -88,10 +149,13 @@ fn solicitation(target: Addr, own: [u8; 6]) -> Vec<u8> {
 }
 
 /// ICMP "fragmentation needed" (RFC 1191) or ICMPv6 "packet too big" (RFC 4443 section 3.2), from the original destination:
-/// the front end has no address of its own in the tenant's network.
-fn too_big(event: &Event) -> Option<Vec<u8>> {
+/// the front end has no address of its own in the tenant's network. The MAC address it comes from is the one that the sender
+/// used, unless a routed function stood between.
+fn too_big(event: &Event, own: [u8; 6], sender: [u8; 6]) -> Option<Vec<u8>> {
     let quoted = &event.frame;
-    let mut frame = ethernet(quoted[6..12].try_into().ok()?, quoted[..6].try_into().ok()?, 0);
+    let is_direct = quoted[6..12] == sender && quoted[0] & 1 == 0;
+    let source = if is_direct { quoted[..6].try_into().ok()? } else { own };
+    let mut frame = ethernet(sender, source, 0);
     match u16::from_be_bytes([quoted[12], quoted[13]]) {
         0x0800 => {
             // Without "don't fragment" the sender could not make use of the answer, but loses the datagram all the same.
@@ -158,3 +222,7 @@ fn checksum(bytes: &[u8], partial: u32) -> u16 {
     }
     !(sum as u16)
 }
+
+#[cfg(test)]
+#[path = "ask_tests.rs"]
+mod tests;

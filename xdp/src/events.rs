@@ -4,12 +4,13 @@
 use crate::agent::{FRONT_END_MAC, Inner, locked};
 use crate::ask::{self, FrameSocket};
 use aya::maps::{MapData, RingBuf};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::os::fd::AsRawFd;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use xdp_layout::event::Event;
+use xdp_layout::flow::NeighbourKey;
 use xdp_layout::port::Target;
 use xdp_layout::{Addr, AttachmentId};
 
@@ -17,6 +18,9 @@ use xdp_layout::{Addr, AttachmentId};
 const REPEAT: Duration = Duration::from_secs(1);
 /// Answers a tenant gets in that time.
 const TENANT_SHARE: usize = 256;
+
+/// Events that are read at a time, so that those who ask without end cannot keep the answers from being sent.
+const BATCH: usize = 256;
 
 /// What was answered in the current second.
 #[derive(Default)]
@@ -50,29 +54,48 @@ pub(crate) fn answer(mut events: RingBuf<MapData>, socket: &FrameSocket, inner: 
             continue;
         }
         let now = Instant::now();
-        let mut waiting: Vec<Event> = Vec::new();
-        while let Some(item) = events.next() {
-            if let Ok(event) = zerocopy::FromBytes::read_from_bytes(&item)
-                && answered.admit(&event, now)
-            {
-                waiting.push(event);
-            }
-        }
+        let next = || events.next().map(|item| zerocopy::FromBytes::read_from_bytes(&item).ok());
+        let waiting = batch(next, |event| answered.admit(event, now));
         if waiting.is_empty() {
             continue;
         }
-        let targets: BTreeMap<AttachmentId, Target> = locked(inner).attachments().clone();
-        for event in &waiting {
-            let target = u16::try_from(event.element).ok().and_then(AttachmentId::new).and_then(|id| targets.get(&id));
-            let (Some(target), Some(frame)) = (target, ask::answer(event, FRONT_END_MAC)) else {
-                continue;
-            };
-            let frame = if target.vlan == 0 { frame } else { tagged(&frame, target.vlan) };
+        let frames: Vec<(Target, Vec<u8>)> = {
+            let inner = locked(inner);
+            waiting.iter().filter_map(|event| answer_to(event, &inner)).collect()
+        };
+        for (target, frame) in frames {
             if let Err(error) = socket.send(target.ifindex, &frame) {
                 tracing::debug!(%error, ifindex = target.ifindex, "answer to the data path not sent");
             }
         }
     }
+}
+
+/// At most [`BATCH`] events of those that wait, the ones among them that are to be answered.
+fn batch(next: impl FnMut() -> Option<Option<Event>>, mut admit: impl FnMut(&Event) -> bool) -> Vec<Event> {
+    std::iter::from_fn(next).take(BATCH).flatten().filter(|event| admit(event)).collect()
+}
+
+/// The frame that answers an event, tagged, and where it goes.
+fn answer_to(event: &Event, inner: &Inner) -> Option<(Target, Vec<u8>)> {
+    let attachment = AttachmentId::new(u16::try_from(event.element).ok()?)?;
+    let target = *inner.attachments().get(&attachment)?;
+    let key = NeighbourKey { addr: event.addr, attachment: attachment.get(), reserved: 0 };
+    let known = inner.neighbour(&key).unwrap_or_else(|error| {
+        tracing::debug!(%error, "sender of a datagram not looked up");
+        None
+    });
+    let instances = inner.image().into_iter().flat_map(|image| image.functions().values()).flat_map(|f| f.instances());
+    let ports = instances.flat_map(|(_, instance)| &instance.ports).map(|port| port.mac.0);
+    let sender = known.map(|neighbour| neighbour.mac).or_else(|| host_mac(event, ports));
+    let frame = ask::answer(event, FRONT_END_MAC, sender)?;
+    Some((target, if target.vlan == 0 { frame } else { tagged(&frame, target.vlan) }))
+}
+
+/// The frame's source MAC address, if it is a host's: after a routed function it is the function's or ours.
+fn host_mac(event: &Event, mut others: impl Iterator<Item = [u8; 6]>) -> Option<[u8; 6]> {
+    let mac = event.frame[6..12].try_into().ok()?;
+    (mac != FRONT_END_MAC && others.all(|other| other != mac)).then_some(mac)
 }
 
 fn tagged(frame: &[u8], vlan: u16) -> Vec<u8> {
@@ -107,5 +130,26 @@ mod tests {
         let admitted = (0..10_000).filter(|n| flood(&mut answered, *n)).count();
         assert_eq!(admitted, TENANT_SHARE);
         assert!(answered.admit(&event(2, 1), later), "another tenant is not affected");
+    }
+
+    #[test]
+    fn who_asks_without_end_is_left_after_a_batch() {
+        let mut read = 0;
+        let endless = || {
+            read += 1;
+            Some((read % 2 == 0).then(|| event(1, 1)))
+        };
+        assert_eq!(batch(endless, |_| true).len(), BATCH / 2, "every other one is no event");
+        assert_eq!(read, BATCH);
+    }
+
+    #[test]
+    fn a_functions_mac_address_is_no_hosts() {
+        let mut event = event(1, 1);
+        event.frame[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 9]);
+        assert_eq!(host_mac(&event, [[2, 0, 0, 0, 0, 8]].into_iter()), Some([2, 0, 0, 0, 0, 9]));
+        assert_eq!(host_mac(&event, [[2, 0, 0, 0, 0, 9]].into_iter()), None);
+        event.frame[6..12].copy_from_slice(&FRONT_END_MAC);
+        assert_eq!(host_mac(&event, std::iter::empty()), None);
     }
 }

@@ -10,7 +10,7 @@ use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray, PerCpuHashMap, Rin
 use std::os::fd::AsFd;
 use std::sync::{Mutex, PoisonError};
 use xdp_layout::event::{TenantDropKey, Traffic};
-use xdp_layout::flow::{FlowKey, FlowRecord};
+use xdp_layout::flow::{FlowKey, FlowRecord, Neighbour, NeighbourKey};
 use xdp_layout::names;
 use xdp_layout::plan::{
     BANK_WORDS, BANKS, EDGES_MAX, Edge, NODES_MAX, Node, NodeKey, OriginKey, OutsideKey, OutsideOwners, PAGE_SLOTS,
@@ -109,6 +109,7 @@ pub(crate) struct Maps {
     pub(crate) owned: Table<OwnedKey, u32>,
     pub(crate) tenants: Table<u32, Tenant>,
     pub(crate) usage: Table<u32, Usage>,
+    pub(crate) neighbours: Table<NeighbourKey, Neighbour>,
     pub(crate) origins: Table<OriginKey, u32>,
     pub(crate) routes: Trie<RouteKey, u32>,
     pub(crate) outside: Trie<OutsideKey, OutsideOwners>,
@@ -156,6 +157,7 @@ impl Maps {
             owned: Table::open(loader, names::OWNED)?,
             tenants: Table::open(loader, names::TENANTS)?,
             usage: Table::open(loader, names::USAGE)?,
+            neighbours: Table::open(loader, names::NEIGHBOURS)?,
             origins: Table::open(loader, names::ORIGINS)?,
             routes: Trie::open(loader, names::ROUTES, xdp_layout::plan::ROUTE_KEY_FIXED_BITS)?,
             outside: Trie::open(loader, names::OUTSIDE, xdp_layout::plan::OUTSIDE_KEY_FIXED_BITS)?,

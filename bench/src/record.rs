@@ -41,8 +41,6 @@ impl Drop for Pins {
     fn drop(&mut self) {
         if let Err(error) = loader::remove(&self.0) {
             eprintln!("pins stay in {}: {error}", self.0.display());
-        } else if let Err(error) = std::fs::remove_dir(&self.0) {
-            eprintln!("an empty folder stays, {}: {error}", self.0.display());
         }
     }
 }

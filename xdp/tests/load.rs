@@ -2,8 +2,7 @@
 
 use xdp::loader::{Hook, Loader};
 
-/// Instructions the verifier may walk through, about a fifth above what it does. Its own limit is a million; loading takes
-/// about a microsecond for each, and that is most of a start.
+/// Instructions the verifier may walk through, about a fifth above what it does. Its own limit is a million.
 const BUDGET: [(Hook, u32); 3] = [(Hook::Port, 160_000), (Hook::Uplink, 180_000), (Hook::Handover, 100)];
 
 #[test]

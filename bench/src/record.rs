@@ -52,7 +52,7 @@ pub(crate) fn measure(report: &mut Report, quick: bool, wanted: &dyn Fn(&str) ->
     }
     let directory = PathBuf::from(format!("/sys/fs/bpf/switchyard-bench-{}", std::process::id()));
     let pins = Pins(directory.clone());
-    let mut loader = Loader::open(&directory, 1 << 20).context("load the programs")?;
+    let mut loader = Loader::open(&directory, 1 << 20, &[xdp::loader::Hook::Port]).context("load the programs")?;
     let verified = loader.verified_instructions(Hook::Port).unwrap_or_default();
     println!("record hit: {verified} instructions verified for the port program");
     prepare(&mut loader)?;

@@ -7,7 +7,7 @@ use crate::error::{Error, Result, describe};
 use crate::events;
 use crate::install::Installer;
 use crate::links;
-use crate::loader::Loader;
+use crate::loader::{Hook, Loader};
 use crate::maps::{self, Gauges, Maps};
 use crate::observe::Watcher;
 use aya::maps::{MapData, RingBuf};
@@ -176,7 +176,7 @@ impl Agent {
     /// # Errors
     /// See [`Error`]: no privileges, a kernel that is too old, another agent at the same directory.
     pub fn open(bpffs: &Path, options: Options) -> Result<Self> {
-        let mut loader = Loader::open(bpffs, options.flow_capacity)?;
+        let mut loader = Loader::open(bpffs, options.flow_capacity, &[Hook::Port])?;
         let mut maps = Maps::open(&mut loader)?;
         let gauges = Gauges::open(&mut loader)?;
         let ring = maps::events(&mut loader)?;

@@ -70,6 +70,9 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// No grace period could be waited for.
+    #[error("wait until the data path has let go of what is to be reused: {cause}")]
+    Grace { cause: String },
     /// The table is full.
     #[error("{what} are full: {used} used of {max}")]
     Full { what: &'static str, used: u64, max: u64 },

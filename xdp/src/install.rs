@@ -4,15 +4,15 @@ mod takeover;
 
 use crate::desired::{self, Placed, TenantEntries};
 use crate::error::{Error, Result, describe};
+use crate::grace::Grace;
 use crate::links::Links;
 use crate::loader::{Hook, Loader};
 use crate::maps::Maps;
 use crate::regions::Regions;
-use crate::sys;
 use chain_graph::image::TenantImage;
 use chain_graph::{BuiltTable, Image, View};
 use state_sync::{PendingPort, PendingReason};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use xdp_layout::plan::{
     ActiveWord, BANK_WORDS, BANKS, EDGES_MAX, Edge, GraphWord, NODES_MAX, Node, NodeKey, PAGE_SLOTS, PAGES_MAX,
@@ -59,9 +59,13 @@ pub(crate) struct Installer {
     active: ActiveWord,
     /// Graphs and replica sets that have a word in the active bank.
     words: BTreeMap<u32, u64>,
-    freed: Vec<Freed>,
-    /// Installs since the last grace period; a bank comes round after [`BANKS`].
-    flips: u32,
+    /// Space that was freed, with the moment it must outlast.
+    freed: VecDeque<(u64, Freed)>,
+    /// What this install frees: no plan in force leads to it once the install has switched.
+    freeing: Vec<Freed>,
+    /// For each bank the moment at which it was left.
+    left: [u64; BANKS as usize],
+    grace: Grace,
     /// The hashes and tries may hold more than `tenants` says: after a start, and after an install that failed.
     is_suspect: bool,
 }
@@ -70,6 +74,7 @@ impl Installer {
     /// Takes over the maps. What a plan in force leads to keeps its place until the first install replaces it.
     pub(crate) fn new(maps: Maps) -> Result<Self> {
         let active = ActiveWord(maps.active.read(0));
+        let grace = Grace::start()?;
         let mut installer = Self {
             maps,
             tenants: BTreeMap::new(),
@@ -85,9 +90,11 @@ impl Installer {
             pages: Regions::new(0, PAGES_MAX * PAGE_SLOTS),
             active,
             words: BTreeMap::new(),
-            freed: Vec::new(),
+            freed: VecDeque::new(),
+            freeing: Vec::new(),
             // Everything may be read by programs that run since before this process.
-            flips: BANKS,
+            left: [grace.mark(); BANKS as usize],
+            grace,
             is_suspect: true,
         };
         installer.recover()?;
@@ -116,7 +123,9 @@ impl Installer {
 
     /// Makes the maps say what the image says. After an error the next call mends what this one left.
     pub(crate) fn install(&mut self, image: &Arc<Image>, links: &Links, loader: &mut Loader) -> Result<Placed> {
+        self.give_back();
         let installed = self.try_install(image, links, loader);
+        self.retire();
         if installed.is_err() {
             self.is_suspect = true;
             self.tenants.clear();
@@ -211,7 +220,7 @@ impl Installer {
             }
         }
         if is_moving {
-            grace_period()?;
+            self.grace.wait(self.grace.mark())?;
         }
         for (id, target) in &placed.attachments {
             if is_moving || known.attachments.get(id) != Some(target) {
@@ -293,7 +302,7 @@ impl Installer {
                 None => {
                     let word = self.write_table(table)?;
                     if let Some((_, stale)) = self.written.insert(*set, (Arc::clone(table), word)) {
-                        self.freed.push(Freed::Pages(stale));
+                        self.freeing.push(Freed::Pages(stale));
                     }
                     word
                 }
@@ -312,7 +321,7 @@ impl Installer {
             .filter(|word| !used.contains(&word.0))
             .map(|word| (word.0, word))
             .collect();
-        self.freed.extend(gone.into_values().map(Freed::Pages));
+        self.freeing.extend(gone.into_values().map(Freed::Pages));
         self.written.clear();
         self.recovered.clear();
         self.tables = tables;
@@ -357,7 +366,7 @@ impl Installer {
             }
         };
         // Nothing leads to a view that was not written to its end.
-        self.fill_view(view, place).inspect_err(|_| self.freed.push(Freed::View(place)))?;
+        self.fill_view(view, place).inspect_err(|_| self.freeing.push(Freed::View(place)))?;
         Ok(place)
     }
 
@@ -425,18 +434,17 @@ impl Installer {
     /// Writes the next bank and puts it in force with one store. Words that the plan does not have any more stay in it until
     /// no entry leads to them.
     fn switch(&mut self, image: &Image, words: &BTreeMap<u32, u64>) -> Result<()> {
-        if self.flips + 1 >= BANKS {
-            self.reclaim()?;
-        }
-        self.flips += 1;
         let mut bank_words = vec![0u64; BANK_WORDS as usize];
         for (index, word) in self.words.iter().chain(words) {
             bank_words[*index as usize] = *word;
         }
         let bank = (self.active.bank() + 1) % BANKS;
+        self.grace.wait(self.left[bank as usize])?;
         self.maps.plan.write((bank * BANK_WORDS) as usize, &bank_words);
+        let left = self.active.bank() as usize;
         self.active = ActiveWord::new(image.plan().number().generation.get(), bank);
         self.maps.active.publish(0, self.active.0);
+        self.left[left] = self.grace.mark();
         Ok(())
     }
 
@@ -453,7 +461,7 @@ impl Installer {
                 }
             }
             self.views.remove(&(tenant, view));
-            self.freed.push(Freed::View(place));
+            self.freeing.push(Freed::View(place));
         }
         Ok(())
     }
@@ -468,10 +476,19 @@ impl Installer {
         }
     }
 
-    /// Waits for a grace period, then gives back everything that was freed before it.
-    fn reclaim(&mut self) -> Result<()> {
-        grace_period()?;
-        for freed in self.freed.drain(..) {
+    /// Hands what an install freed to the grace period that begins now.
+    fn retire(&mut self) {
+        if self.freeing.is_empty() {
+            return;
+        }
+        let moment = self.grace.mark();
+        self.freed.extend(self.freeing.drain(..).map(|freed| (moment, freed)));
+    }
+
+    /// Gives back what no program can still read.
+    fn give_back(&mut self) {
+        let passed = self.grace.passed();
+        while let Some((_, freed)) = self.freed.pop_front_if(|(moment, _)| *moment <= passed) {
             match freed {
                 Freed::Pages(word) => self.pages.give(word.start(), word.size() + word.members()),
                 Freed::View(place) => {
@@ -481,17 +498,16 @@ impl Installer {
                 }
             }
         }
-        self.flips = 0;
+    }
+
+    /// Waits for everything that was freed, when there is no room otherwise.
+    fn reclaim(&mut self) -> Result<()> {
+        if let Some((moment, _)) = self.freed.back() {
+            self.grace.wait(*moment)?;
+        }
+        self.give_back();
         Ok(())
     }
-}
-
-fn grace_period() -> Result<()> {
-    sys::grace_period().map_err(|source| Error::Syscall {
-        operation: "wait for a grace period before reuse",
-        map: xdp_layout::names::PLAN,
-        source,
-    })
 }
 
 fn full(what: &'static str, regions: &Regions, max: u32) -> Error {

@@ -29,6 +29,9 @@ pub enum Hook {
 }
 
 impl Hook {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Port, Self::Uplink, Self::Handover];
+
     const fn program(self) -> &'static str {
         match self {
             Self::Port => "port",
@@ -51,8 +54,9 @@ pub struct Loader {
 
 impl Loader {
     /// Loads programs and creates or takes over the maps under `bpffs` (a directory of a bpf file system). `flow_capacity`
-    /// is the size of the connection table when it is created; a table that exists keeps its size.
-    pub fn open(bpffs: &Path, flow_capacity: u32) -> Result<Self> {
+    /// is the size of the connection table when it is created; a table that exists keeps its size. Only the programs of `hooks`
+    /// are loaded, since the verifier takes its time for each.
+    pub fn open(bpffs: &Path, flow_capacity: u32, hooks: &[Hook]) -> Result<Self> {
         let directory = bpffs.join(format!("v{LAYOUT_VERSION}"));
         fs::create_dir_all(&directory).map_err(|source| Error::PinDirectory {
             operation: "create the pin directory",
@@ -66,8 +70,8 @@ impl Loader {
             loader.map_pin_path(name, directory.join(name));
         }
         let mut ebpf = loader.load(object::bytes()).map_err(Error::Load)?;
-        for hook in [Hook::Port, Hook::Uplink, Hook::Handover] {
-            load(&mut ebpf, hook)?;
+        for hook in hooks {
+            load(&mut ebpf, *hook)?;
         }
         let sweep = classifier(&mut ebpf, SWEEP)?;
         sweep.load().map_err(|source| Error::Program { program: SWEEP, source })?;

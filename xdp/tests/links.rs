@@ -27,7 +27,7 @@ fn a_pin_that_leads_elsewhere_or_nowhere_is_replaced() {
     add(namespace, "first", FIRST);
     add(namespace, "second", SECOND);
     let work = || {
-        let mut loader = Loader::open(&directory, 1024).expect("load");
+        let mut loader = Loader::open(&directory, 1024, &Hook::ALL).expect("load");
         for hook in [Hook::Port, Hook::Uplink] {
             loader.attach("first", FIRST, hook).expect("attach");
             loader.attach("first", FIRST, hook).expect("take over");

@@ -8,7 +8,7 @@ const BUDGET: [(Hook, u32); 3] = [(Hook::Port, 160_000), (Hook::Uplink, 180_000)
 #[test]
 fn programs_load_within_the_verifier_budget() {
     let directory = std::path::PathBuf::from(format!("/sys/fs/bpf/switchyard-test-load-{}", std::process::id()));
-    let loader = Loader::open(&directory, 1024).unwrap_or_else(|e| {
+    let loader = Loader::open(&directory, 1024, &Hook::ALL).unwrap_or_else(|e| {
         let mut text = e.to_string();
         let mut source = std::error::Error::source(&e);
         while let Some(cause) = source {

@@ -39,7 +39,7 @@ fn put<K: Pod, V: Pod>(loader: &mut Loader, name: &'static str, key: K, value: V
 /// Programs an uplink and two attachments, of tenants 100 and 200.
 fn program(uplink: u32, servers: [u32; 2]) -> (Loader, Pins) {
     let pins = Pins(PathBuf::from(format!("/sys/fs/bpf/switchyard-test-uplink-{}-{uplink}", std::process::id())));
-    let mut loader = Loader::open(&pins.0, 1024).expect("load");
+    let mut loader = Loader::open(&pins.0, 1024, &Hook::ALL).expect("load");
     let config = Config {
         magic: MAGIC,
         version: xdp_layout::LAYOUT_VERSION,

@@ -83,20 +83,20 @@ impl Installer {
 
     /// Entries that earlier processes left and the first image does not have.
     pub(super) fn sweep_leftovers(&mut self) -> Result<()> {
-        let all: Vec<&TenantEntries> = self.tenants.values().map(|(_, entries)| entries).collect();
-        let keep = |find: &dyn Fn(&TenantEntries) -> bool| all.iter().any(|entries| find(entries));
+        let mut wanted = TenantEntries::default();
+        self.tenants.values().for_each(|(_, entries)| wanted.absorb(entries));
         let mut stale = Stale {
-            ports: leftovers(&self.maps.ports, |key| keep(&|e| e.ports.contains_key(key)))?,
-            tags: leftovers(&self.maps.tags, |key| keep(&|e| e.tags.contains_key(key)))?,
-            owned: leftovers(&self.maps.owned, |key| keep(&|e| e.owned.contains_key(key)))?,
-            origins: leftovers(&self.maps.origins, |key| keep(&|e| e.origins.contains_key(key)))?,
+            ports: leftovers(&self.maps.ports, |key| wanted.ports.contains_key(key))?,
+            tags: leftovers(&self.maps.tags, |key| wanted.tags.contains_key(key))?,
+            owned: leftovers(&self.maps.owned, |key| wanted.owned.contains_key(key))?,
+            origins: leftovers(&self.maps.origins, |key| wanted.origins.contains_key(key))?,
             routes: self.maps.routes.keys()?,
             outside: self.maps.outside.keys()?,
         };
-        stale.routes.retain(|key| !keep(&|e| e.routes.contains_key(key)));
-        stale.outside.retain(|key| !keep(&|e| e.outside.contains_key(key)));
-        let tenants = leftovers(&self.maps.tenants, |id| self.tenants.keys().any(|known| known.get() == *id))?;
-        drop(all);
+        stale.routes.retain(|key| !wanted.routes.contains_key(key));
+        stale.outside.retain(|key| !wanted.outside.contains_key(key));
+        let is_tenant = |id: &u32| TenantId::new(*id).is_some_and(|id| self.tenants.contains_key(&id));
+        let tenants = leftovers(&self.maps.tenants, is_tenant)?;
         stale.ports.iter().try_for_each(|key| self.maps.ports.delete(key))?;
         stale.tags.iter().try_for_each(|key| self.maps.tags.delete(key))?;
         stale.owned.iter().try_for_each(|key| self.maps.owned.delete(key))?;

@@ -2,11 +2,10 @@
 
 use crate::ask::FrameSocket;
 use crate::clock;
-use crate::desired::Placed;
 use crate::error::{Error, Result, describe};
 use crate::events;
 use crate::install::Installer;
-use crate::links;
+use crate::links::{self, Links};
 use crate::loader::{Hook, Loader};
 use crate::maps::{self, Gauges, Maps};
 use crate::observe::Watcher;
@@ -72,26 +71,42 @@ pub(crate) struct Inner {
     loader: Loader,
     installer: Installer,
     image: Option<Arc<Image>>,
+    /// Interfaces as last read; `None` after a change.
+    links: Option<Links>,
     is_first: bool,
 }
 
 impl Inner {
-    /// Installs an image. Also the tenants that are gone with it, whose records nobody needs any more.
-    fn install(&mut self, image: &Arc<Image>) -> Result<(Placed, Vec<TenantId>)> {
+    /// Installs an image. The tenants that are gone with it, whose records nobody needs any more.
+    fn install(&mut self, image: &Arc<Image>) -> Result<Vec<TenantId>> {
         self.claim(image.plan().content().seed)?;
-        let links = links::dump()?;
+        // Interfaces are read again when one has changed, which the watch tells, and when one is missing.
+        let links = match self.links.take() {
+            Some(known) if self.lacks_none(image, &known) => known,
+            _ => links::dump()?,
+        };
+        self.links = Some(links.clone());
         let is_same = self.image.as_ref().is_some_and(|known| Arc::ptr_eq(known, image));
         if is_same && self.installer.is_current(&links) {
-            return Ok((self.installer.placed().clone(), Vec::new()));
+            return Ok(Vec::new());
         }
         let before: Vec<TenantId> = self.installer.tenants().collect();
-        let placed = self.installer.install(image, &links, &mut self.loader)?;
+        self.installer.install(image, &links, &mut self.loader)?;
         if self.is_first {
-            self.detach_leftovers(&placed)?;
+            self.detach_leftovers()?;
             self.is_first = false;
         }
         self.image = Some(Arc::clone(image));
-        Ok((placed, before.into_iter().filter(|id| !image.tenants().contains_key(id)).collect()))
+        Ok(before.into_iter().filter(|id| !image.tenants().contains_key(id)).collect())
+    }
+
+    /// Whether every interface that the image names is known and up.
+    fn lacks_none(&self, image: &Image, links: &Links) -> bool {
+        let is_there = |name: &str| links.get(name).is_some_and(|link| link.is_up);
+        let attachments = image.tenants().values().flat_map(|tenant| tenant.attachments().values());
+        let instances = image.functions().values().flat_map(|function| function.instances().values());
+        attachments.into_iter().all(|attachment| is_there(&attachment.interface))
+            && instances.into_iter().all(|instance| instance.ports.iter().all(|port| is_there(&port.interface)))
     }
 
     /// Makes the data path that of the cluster with this seed. Views, records and ids of another state mean other things.
@@ -107,9 +122,9 @@ impl Inner {
         self.installer.maps.config.set(0, Config { flow_key: seed, ..config }, 0).map_err(failed)
     }
 
-    fn detach_leftovers(&mut self, placed: &Placed) -> Result<()> {
+    fn detach_leftovers(&mut self) -> Result<()> {
         for (ifindex, hook) in self.loader.attached()? {
-            if !placed.interfaces.contains_key(&ifindex) {
+            if !self.installer.placed().interfaces.contains_key(&ifindex) {
                 self.loader.detach(ifindex, hook)?;
             }
         }
@@ -183,7 +198,7 @@ impl Agent {
         let rate = clock::rate(&loader)?;
         configure(&mut maps, options, rate)?;
         let installer = Installer::new(maps)?;
-        let inner = Arc::new(Mutex::new(Inner { loader, installer, image: None, is_first: true }));
+        let inner = Arc::new(Mutex::new(Inner { loader, installer, image: None, links: None, is_first: true }));
         let watcher = Arc::new(Watcher::new(Arc::clone(&inner), gauges, rate));
         let agent = Self { inner, watcher, stop: Arc::new(AtomicBool::new(false)), told: BTreeSet::new() };
         agent.start_threads(ring, options, rate)?;
@@ -250,15 +265,19 @@ fn random() -> Result<u64> {
 
 impl DataPlane for Agent {
     fn install(&mut self, image: &Arc<Image>) -> std::result::Result<Installed, DataPlaneError> {
-        let (placed, gone) = locked(&self.inner).install(image).map_err(|e| describe("install the plan", &e))?;
+        let (gone, pending) = {
+            let mut inner = locked(&self.inner);
+            let gone = inner.install(image).map_err(|e| describe("install the plan", &e))?;
+            (gone, inner.installer.placed().pending.clone())
+        };
         if !gone.is_empty() {
             self.watcher.expel(&gone).map_err(|e| describe("delete the records of deleted tenants", &e))?;
         }
-        self.told.clone_from(&placed.pending);
+        self.told.clone_from(&pending);
         Ok(Installed {
             generation: image.plan().number().generation,
             digest: image.plan().digest(),
-            pending: placed.pending.into_iter().collect(),
+            pending: pending.into_iter().collect(),
         })
     }
 
@@ -289,6 +308,7 @@ fn follow_links(watch: &links::Watch, inner: &Mutex<Inner>, stop: &AtomicBool) {
             return;
         }
         let mut inner = locked(inner);
+        inner.links = None;
         if let Some(image) = inner.image.clone()
             && let Err(error) = inner.install(&image)
         {

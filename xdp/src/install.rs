@@ -122,7 +122,7 @@ impl Installer {
     }
 
     /// Makes the maps say what the image says. After an error the next call mends what this one left.
-    pub(crate) fn install(&mut self, image: &Arc<Image>, links: &Links, loader: &mut Loader) -> Result<Placed> {
+    pub(crate) fn install(&mut self, image: &Arc<Image>, links: &Links, loader: &mut Loader) -> Result<()> {
         self.give_back();
         let installed = self.try_install(image, links, loader);
         self.retire();
@@ -133,7 +133,7 @@ impl Installer {
         installed
     }
 
-    fn try_install(&mut self, image: &Arc<Image>, links: &Links, loader: &mut Loader) -> Result<Placed> {
+    fn try_install(&mut self, image: &Arc<Image>, links: &Links, loader: &mut Loader) -> Result<()> {
         let mut links = links.clone();
         let mut placed = desired::place(image, &links);
         self.attach(&mut placed, &mut links, image, loader);
@@ -165,13 +165,13 @@ impl Installer {
                 loader.detach(*ifindex, Hook::Port)?;
             }
         }
-        self.placed = placed.clone();
+        self.placed = placed;
         self.links = links;
         if self.is_suspect {
             self.sweep_leftovers()?;
             self.is_suspect = false;
         }
-        Ok(placed)
+        Ok(())
     }
 
     /// Puts the program on interfaces that do not have it. One that cannot have it is a pending port, not a failed install.

@@ -182,8 +182,12 @@ pub(crate) async fn get(channel: Channel, path: Path, output: OutputArgs) -> Res
             put!("{}", texts.join("---\n"))?;
         }
         Format::Json => {
-            let texts: Vec<String> = documents.iter().map(json).collect::<Result<_, _>>()?;
-            say!("{}", texts.join("\n---\n"))?;
+            // One value, so that programs can read it: the document, or all of them in an array.
+            let value = match documents.as_slice() {
+                [only] if path.one => only.clone(),
+                _ => Value::Array(documents),
+            };
+            say!("{}", json(&value)?)?;
         }
     }
     Ok(ExitCode::SUCCESS)

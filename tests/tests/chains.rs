@@ -30,6 +30,9 @@ fn a_transparent_firewall_between_client_and_server() {
         .instance("fw", "a", fw.instance(), "")
         .chain("acme", "web", &["fw"]);
     front_end.apply(&documents);
+    let graphs = front_end.json(&["get", "graph"]);
+    assert_eq!(graphs.as_array().map(Vec::len), Some(1), "a list is one JSON array: {graphs}");
+    assert!(front_end.json(&["get", "graph", "acme/web"]).is_object(), "one resource is one JSON object");
     let recorder = fw.instance().record().expect("recorder");
     let report = Ping::new(server.ipv4()).run(client.namespace()).expect("ping");
     assert!(report.is_perfect(), "{report:?}\n{}\n{}", front_end.json(&["drops"]), front_end.json(&["flows"]));

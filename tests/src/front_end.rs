@@ -15,6 +15,23 @@ use std::time::{Duration, Instant};
 /// Longest wait for the process to serve, or to program what was applied.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Where the data paths under test are pinned.
+const BPFFS: &str = "/sys/fs/bpf";
+
+/// Removes data paths that crashed test processes left: they hold memory for as long as they are pinned. Their names begin
+/// like those of testbeds, with the process id.
+fn sweep() {
+    for entry in std::fs::read_dir(BPFFS).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let id = name.to_str().and_then(|name| name.strip_prefix("sy-")).and_then(|rest| rest.split('-').next());
+        let is_dead = |id: &str| id.parse::<u32>().is_ok() && !Path::new("/proc").join(id).exists();
+        if id.is_some_and(is_dead) {
+            // One that another process sweeps at the same time is gone all the same.
+            drop(std::fs::remove_dir_all(entry.path()));
+        }
+    }
+}
+
 /// The program: `SWITCHYARD_BIN`, else beside the test that runs.
 ///
 /// # Panics
@@ -71,7 +88,8 @@ impl FrontEnd {
             object: directory.display().to_string(),
             source,
         })?;
-        let bpffs = Path::new("/sys/fs/bpf").join(name);
+        sweep();
+        let bpffs = Path::new(BPFFS).join(name);
         let mut front_end = Self { namespace, process: None, directory, bpffs, capacity };
         front_end.restart()?;
         Ok(front_end)

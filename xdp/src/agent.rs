@@ -18,8 +18,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
+use xdp_forward::sweep::idle_class;
 use xdp_layout::config::{Config, IdleClass, MAGIC};
-use xdp_layout::flow::{FlowKey, FlowState};
+use xdp_layout::flow::FlowKey;
 use xdp_layout::port::Target;
 use xdp_layout::{AttachmentId, TenantId};
 
@@ -49,6 +50,19 @@ pub struct IdleLimits {
     pub established_other: Duration,
     /// TCP after FINs or RST.
     pub closing: Duration,
+}
+
+impl IdleLimits {
+    /// The limits in ticks, by [`IdleClass`].
+    fn ticks(&self, rate: u32) -> [u32; 4] {
+        let ticks = |limit: Duration| (limit.as_secs_f64() * f64::from(rate)) as u32;
+        let mut classes = [0; 4];
+        classes[IdleClass::Unanswered as usize] = ticks(self.unanswered);
+        classes[IdleClass::EstablishedTcp as usize] = ticks(self.established_tcp);
+        classes[IdleClass::EstablishedOther as usize] = ticks(self.established_other);
+        classes[IdleClass::Closing as usize] = ticks(self.closing);
+        classes
+    }
 }
 
 impl Default for Options {
@@ -235,12 +249,6 @@ impl Drop for Agent {
 fn configure(maps: &mut Maps, options: Options, rate: u32) -> Result<()> {
     let failed = |source| Error::Map { map: xdp_layout::names::CONFIG, source };
     let known = maps.config.get(&0, 0).map_err(failed)?;
-    let idle = |limit: Duration| (limit.as_secs_f64() * f64::from(rate)) as u32;
-    let mut classes = [0; 4];
-    classes[IdleClass::Unanswered as usize] = idle(options.idle.unanswered);
-    classes[IdleClass::EstablishedTcp as usize] = idle(options.idle.established_tcp);
-    classes[IdleClass::EstablishedOther as usize] = idle(options.idle.established_other);
-    classes[IdleClass::Closing as usize] = idle(options.idle.closing);
     let tag_key = if known.magic == MAGIC { known.tag_key } else { random()? };
     let config = Config {
         magic: MAGIC,
@@ -248,7 +256,7 @@ fn configure(maps: &mut Maps, options: Options, rate: u32) -> Result<()> {
         tag_key,
         ticks_per_second: rate,
         node: 1,
-        idle: classes,
+        idle: options.idle.ticks(rate),
         mac: FRONT_END_MAC,
         ..known
     };
@@ -324,22 +332,14 @@ pub(crate) fn expire(inner: &Mutex<Inner>, keys: &[FlowKey], force: bool) -> Res
 
 /// Proposes idle records to the data path for deletion, forever.
 fn sweep(inner: &Mutex<Inner>, watcher: &Watcher, stop: &AtomicBool, options: Options, rate: u32) {
-    let limit = |key: &FlowKey, state: u32| {
-        let idle = match FlowState::from_word(state) {
-            FlowState::Unanswered => options.idle.unanswered,
-            FlowState::Established if key.protocol() == 6 => options.idle.established_tcp,
-            FlowState::Established => options.idle.established_other,
-            FlowState::Closing | FlowState::Dead => options.idle.closing,
-        };
-        (idle.as_secs_f64() * f64::from(rate)) as u32
-    };
+    let limits = options.idle.ticks(rate);
     while !stop.load(Ordering::Relaxed) {
         thread::sleep(options.sweep_interval);
         let pass = || -> Result<u64> {
             let now = locked(inner).ticks()? as u32;
             let mut idle = Vec::new();
             watcher.gauges().scan(|key, record| {
-                if now.wrapping_sub(record.last_seen) as i32 >= limit(key, record.state) as i32 {
+                if now.wrapping_sub(record.last_seen) as i32 >= limits[idle_class(key, record.state) as usize] as i32 {
                     idle.push(*key);
                 }
             })?;

@@ -72,12 +72,12 @@ impl<K: Pod, V: Pod> Trie<K, V> {
     }
 
     /// The first part of the key counts the bits of the address.
-    pub(crate) fn put(&mut self, (bits, key): (u8, K), value: &V) -> Result<()> {
+    pub(crate) fn put(&mut self, &(bits, key): &(u8, K), value: &V) -> Result<()> {
         let key = Key::new(self.fixed_bits + u32::from(bits), key);
         self.map.insert(&key, value, 0).map_err(|source| Error::Map { map: self.name, source })
     }
 
-    pub(crate) fn delete(&mut self, (bits, key): (u8, K)) -> Result<()> {
+    pub(crate) fn delete(&mut self, &(bits, key): &(u8, K)) -> Result<()> {
         match self.map.remove(&Key::new(self.fixed_bits + u32::from(bits), key)) {
             Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
             Err(MapError::SyscallError(e)) if e.io_error.kind() == std::io::ErrorKind::NotFound => Ok(()),
@@ -186,7 +186,7 @@ impl Maps {
     pub(crate) fn write_new(&mut self, old: &TenantEntries, new: &TenantEntries) -> Result<()> {
         each_table!(self, old, new, |map, old, new| {
             let added = new.iter().filter(|(key, _)| !old.contains_key(key));
-            added.into_iter().try_for_each(|(key, value)| map.put_entry(key, value))?;
+            added.into_iter().try_for_each(|(key, value)| map.put(key, value))?;
         });
         Ok(())
     }
@@ -195,7 +195,7 @@ impl Maps {
     pub(crate) fn write_changed(&mut self, old: &TenantEntries, new: &TenantEntries) -> Result<()> {
         each_table!(self, old, new, |map, old, new| {
             let changed = new.iter().filter(|(key, value)| old.get(key).is_some_and(|known| known != *value));
-            changed.into_iter().try_for_each(|(key, value)| map.put_entry(key, value))?;
+            changed.into_iter().try_for_each(|(key, value)| map.put(key, value))?;
         });
         Ok(())
     }
@@ -204,27 +204,9 @@ impl Maps {
     pub(crate) fn delete_gone(&mut self, old: &TenantEntries, new: &TenantEntries) -> Result<()> {
         each_table!(self, old, new, |map, old, new| {
             let gone = old.keys().filter(|key| !new.contains_key(key));
-            gone.into_iter().try_for_each(|key| map.delete_entry(key))?;
+            gone.into_iter().try_for_each(|key| map.delete(key))?;
         });
         Ok(())
-    }
-}
-
-impl<K: Pod, V: Pod> Table<K, V> {
-    fn put_entry(&mut self, key: &K, value: &V) -> Result<()> {
-        self.put(key, value)
-    }
-    fn delete_entry(&mut self, key: &K) -> Result<()> {
-        self.delete(key)
-    }
-}
-
-impl<K: Pod, V: Pod> Trie<K, V> {
-    fn put_entry(&mut self, key: &(u8, K), value: &V) -> Result<()> {
-        self.put(*key, value)
-    }
-    fn delete_entry(&mut self, key: &(u8, K)) -> Result<()> {
-        self.delete(*key)
     }
 }
 

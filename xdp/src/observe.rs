@@ -151,7 +151,7 @@ impl Watcher {
         let client_is_a = source_is_a == is_forward;
         let record = self.gauges.record(&key)?;
         if let Some(record) = record.filter(|record| FlowState::from_word(record.state) != FlowState::Dead) {
-            return Ok(from_record(&image, &record, is_forward, generation));
+            return Ok(from_record(&image, query.tenant, &record, is_forward, generation));
         }
         let Some(arrival) = query.attachment.or_else(|| arrival(&image, query)) else {
             return Ok(ended(DropReason::NoRoute, None, generation));
@@ -235,6 +235,7 @@ fn assemble(
 
 fn from_record(
     image: &Image,
+    tenant: TenantId,
     record: &FlowRecord,
     is_forward: bool,
     generation: Option<xdp_layout::Generation>,
@@ -248,12 +249,7 @@ fn from_record(
         cut_position: record.cut_position,
         instances: record.path,
     };
-    let tenant = image
-        .tenants()
-        .values()
-        .find(|t| t.graphs().values().any(|g| ViewId::new(record.view).is_some_and(|v| g.views.contains_key(&v))))
-        .map(|t| t.id());
-    let (hops, end) = assemble(image, tenant, &path, is_forward, &|_| HopReason::Record);
+    let (hops, end) = assemble(image, Some(tenant), &path, is_forward, &|_| HopReason::Record);
     Trace { hops, end, view: record.view(), generation, has_record: true }
 }
 

@@ -101,8 +101,8 @@ impl Installer {
         stale.tags.iter().try_for_each(|key| self.maps.tags.delete(key))?;
         stale.owned.iter().try_for_each(|key| self.maps.owned.delete(key))?;
         stale.origins.iter().try_for_each(|key| self.maps.origins.delete(key))?;
-        stale.routes.iter().try_for_each(|key| self.maps.routes.delete(*key))?;
-        stale.outside.iter().try_for_each(|key| self.maps.outside.delete(*key))?;
+        stale.routes.iter().try_for_each(|key| self.maps.routes.delete(key))?;
+        stale.outside.iter().try_for_each(|key| self.maps.outside.delete(key))?;
         tenants.iter().try_for_each(|id| self.maps.tenants.delete(id))?;
         for id in 1..IDS as u16 {
             let target: Target = self.maps.attachments.read(id as usize);

@@ -12,6 +12,7 @@ const PROG_LOAD: libc::c_long = 5;
 const PROG_TEST_RUN: libc::c_long = 10;
 const LINK_CREATE: libc::c_long = 28;
 
+const HASH: u32 = 1;
 const ARRAY: u32 = 2;
 const PROG_ARRAY: u32 = 3;
 /// `BPF_PROG_TYPE_SCHED_CLS`.
@@ -20,6 +21,9 @@ pub(crate) const CLASSIFIER: u32 = 3;
 pub(crate) const XDP: u32 = 6;
 const TCX_INGRESS: u32 = 46;
 const LIVE_FRAMES: u32 = 1 << 1;
+/// Bytes of a key and of a value of the connection table.
+pub(crate) const TABLE_KEY: usize = 40;
+pub(crate) const TABLE_VALUE: usize = 64;
 
 /// One instruction as the kernel reads it (`struct bpf_insn`).
 #[derive(Clone, Copy)]
@@ -64,6 +68,10 @@ pub(crate) const fn load32(to: u8, base: u8, offset: i16) -> Insn {
     insn(0x61, to, base, offset, 0)
 }
 /// Load of 8 bits.
+pub(crate) const fn load16(to: u8, base: u8, offset: i16) -> Insn {
+    insn(0x69, to, base, offset, 0)
+}
+/// Unsigned byte of memory.
 pub(crate) const fn load8(to: u8, base: u8, offset: i16) -> Insn {
     insn(0x71, to, base, offset, 0)
 }
@@ -131,9 +139,36 @@ struct ElementAttr {
     flags: u64,
 }
 
-fn create(kind: u32, value_size: u32, entries: u32) -> anyhow::Result<OwnedFd> {
-    let mut attr = [kind, 4, value_size, entries];
-    bpf_fd(MAP_CREATE, &mut attr).context("create a BPF array")
+fn create(kind: u32, key_size: u32, value_size: u32, entries: u32) -> anyhow::Result<OwnedFd> {
+    let mut attr = [kind, key_size, value_size, entries];
+    bpf_fd(MAP_CREATE, &mut attr).context("create a BPF map")
+}
+
+/// A preallocated hash with the sizes of the connection table's keys and values.
+pub(crate) struct Table(OwnedFd);
+
+impl Table {
+    pub(crate) fn new(entries: u32) -> anyhow::Result<Self> {
+        Ok(Self(create(HASH, TABLE_KEY as u32, TABLE_VALUE as u32, entries)?))
+    }
+
+    pub(crate) fn insert(&self, key: &[u8; TABLE_KEY]) -> anyhow::Result<()> {
+        let value = [0u8; TABLE_VALUE];
+        let mut attr = ElementAttr {
+            map: self.0.as_raw_fd() as u32,
+            reserved: 0,
+            key: key.as_ptr() as u64,
+            value: value.as_ptr() as u64,
+            flags: 0,
+        };
+        bpf(MAP_UPDATE_ELEM, &mut attr).map(drop).context("write into a BPF hash")
+    }
+}
+
+impl AsFd for Table {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
 }
 
 /// An array of one 8-byte element.
@@ -141,7 +176,7 @@ pub(crate) struct Word(OwnedFd);
 
 impl Word {
     pub(crate) fn new(value: u64) -> anyhow::Result<Self> {
-        let word = Self(create(ARRAY, 8, 1)?);
+        let word = Self(create(ARRAY, 4, 8, 1)?);
         word.write(value)?;
         Ok(word)
     }
@@ -178,7 +213,7 @@ impl AsFd for Word {
 
 /// An array of one program, for tail calls.
 pub(crate) fn program_array(program: BorrowedFd<'_>) -> anyhow::Result<OwnedFd> {
-    let map = create(PROG_ARRAY, 4, 1)?;
+    let map = create(PROG_ARRAY, 4, 4, 1)?;
     let (key, value) = (0u32, program.as_raw_fd());
     let mut attr = ElementAttr {
         map: map.as_raw_fd() as u32,

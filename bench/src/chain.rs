@@ -3,7 +3,7 @@
 use crate::bpf;
 use crate::frame;
 use crate::row::{Bar, Report, Row, median};
-use crate::wiring::{CLIENT, SERVER, Way, Wiring, index};
+use crate::wiring::{CLIENT, SERVER, WAYS, Way, Wiring, index};
 use anyhow::{Context as _, ensure};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -31,7 +31,7 @@ pub(crate) fn measure(report: &mut Report, quick: bool, wanted: &dyn Fn(&str) ->
     let lanes = wirings.iter().map(Lane::new).collect::<anyhow::Result<Vec<_>>>()?;
     for (flows, label, bar) in flows {
         let (frames, rounds) = if quick { (1 << 17, 3) } else { (1 << 18, 11) };
-        let mut rates: [Vec<f64>; 4] = Default::default();
+        let mut rates: [Vec<f64>; WAYS] = Default::default();
         // The first round warms up: it writes the records.
         for round in 0..=rounds {
             for (lane, rates) in lanes.iter().zip(&mut rates) {
@@ -41,16 +41,19 @@ pub(crate) fn measure(report: &mut Report, quick: bool, wanted: &dyn Fn(&str) ->
                 }
             }
         }
-        let share = |variant: usize| -> f64 {
-            let shares: Vec<f64> = rates[variant].iter().zip(&rates[0]).map(|(own, direct)| own / direct).collect();
+        let share = |way: Way| -> f64 {
+            let shares: Vec<f64> = rates[way as usize].iter().zip(&rates[0]).map(|(own, direct)| own / direct).collect();
             median(&shares)
         };
-        let mut row = Row::new(format!("chain_64B_{label}"), share(3), "of direct veth").bar(Bar::AtLeast(bar));
-        row = row.beside("redirect_peer", share(1)).beside("linux_bridge", share(2));
+        let own = share(Way::Switchyard);
+        let mut row = Row::new(format!("chain_64B_{label}"), own, "of direct veth").bar(Bar::AtLeast(bar));
+        for way in [Way::RedirectPeer, Way::Bridge, Way::BareLookup] {
+            row = row.beside(way.name(), share(way));
+        }
         for (way, rates) in Way::ALL.iter().zip(&rates) {
             row = row.beside(&format!("{}_mpps", way.name()), median(rates) / 1e6);
         }
-        report.add(row.ratio_to(share(1)))?;
+        report.add(row.ratio_to(share(Way::BareLookup)))?;
     }
     Ok(())
 }
@@ -127,7 +130,7 @@ fn tcp(report: &mut Report, wirings: &[Wiring], rounds: usize) -> anyhow::Result
     for wiring in wirings {
         servers.push(IperfServer::start(&wiring.server.namespace, port)?);
     }
-    let (mut costs, mut speeds): ([Vec<f64>; 4], [Vec<f64>; 4]) = Default::default();
+    let (mut costs, mut speeds): ([Vec<f64>; WAYS], [Vec<f64>; WAYS]) = Default::default();
     for _ in 0..rounds {
         for (variant, wiring) in wirings.iter().enumerate() {
             let load = Iperf { duration: Duration::from_secs(2), ..Iperf::new(SERVER.into(), port) };
@@ -138,12 +141,14 @@ fn tcp(report: &mut Report, wirings: &[Wiring], rounds: usize) -> anyhow::Result
             speeds[variant].push(result.gbit_per_s);
         }
     }
-    let ratio = |variant: usize| -> f64 {
-        let ratios: Vec<f64> = costs[variant].iter().zip(&costs[0]).map(|(own, direct)| own / direct).collect();
+    let ratio = |way: Way| -> f64 {
+        let ratios: Vec<f64> = costs[way as usize].iter().zip(&costs[0]).map(|(own, direct)| own / direct).collect();
         median(&ratios)
     };
-    let mut row = Row::new("tcp_cpu_per_gb", ratio(3), "x direct veth").bar(Bar::AtMost(1.1));
-    row = row.beside("redirect_peer", ratio(1)).beside("linux_bridge", ratio(2));
+    let mut row = Row::new("tcp_cpu_per_gb", ratio(Way::Switchyard), "x direct veth").bar(Bar::AtMost(1.1));
+    for way in [Way::RedirectPeer, Way::Bridge] {
+        row = row.beside(way.name(), ratio(way));
+    }
     for (variant, way) in Way::ALL.iter().enumerate() {
         row = row.beside(&format!("{}_cpu_s_per_gb", way.name()), median(&costs[variant]));
         row = row.beside(&format!("{}_gbit_per_s", way.name()), median(&speeds[variant]));

@@ -1,7 +1,9 @@
-//! Client, one transparent network function, server, connected in four ways: directly by veth (the bar), by a bare
-//! `bpf_redirect_peer`, by a Linux bridge, and by Switchyard. The function is the same in all: a bridge with a firewall rule.
+//! Client, one transparent network function, server, connected in five ways: directly by veth (the bar), by a bare
+//! `bpf_redirect_peer`, by a Linux bridge, by a look-up in a table like the connection table and `bpf_redirect_peer` (the
+//! least that any program with a record for each flow does), and by Switchyard. The function is the same in all: a bridge
+//! with a firewall rule.
 
-use crate::bpf;
+use crate::{bpf, frame};
 use anyhow::Context as _;
 use std::os::fd::{AsFd, OwnedFd};
 use testbed::{Documents, FrontEnd, LinkEnd, MacAddr, Namespace, Node, Offloads, Testbed, bridge, veth};
@@ -12,23 +14,29 @@ pub(crate) const SERVER: [u8; 4] = [10, 0, 0, 2];
 /// Records of the connection table, as in the prototype that is compared with.
 const CAPACITY: u32 = 1 << 20;
 
+/// Number of [`Way`]s.
+pub(crate) const WAYS: usize = 5;
+
 /// How the three are connected.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Way {
     Direct,
     RedirectPeer,
     Bridge,
+    BareLookup,
     Switchyard,
 }
 
 impl Way {
-    pub(crate) const ALL: [Self; 4] = [Self::Direct, Self::RedirectPeer, Self::Bridge, Self::Switchyard];
+    pub(crate) const ALL: [Self; WAYS] =
+        [Self::Direct, Self::RedirectPeer, Self::Bridge, Self::BareLookup, Self::Switchyard];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Direct => "direct_veth",
             Self::RedirectPeer => "redirect_peer",
             Self::Bridge => "linux_bridge",
+            Self::BareLookup => "bare_lookup",
             Self::Switchyard => "switchyard",
         }
     }
@@ -58,10 +66,10 @@ fn end(namespace: &Namespace, interface: &str) -> LinkEnd {
 
 impl Wiring {
     pub(crate) fn new(testbed: &Testbed, way: Way) -> anyhow::Result<Self> {
-        let letter = way.name().chars().next().unwrap_or_default();
-        let node = testbed.add_node(&format!("{letter}-node"))?;
+        let number = way as usize;
+        let node = testbed.add_node(&format!("{number}-node"))?;
         let [clients, function, servers] =
-            ["client", "fw", "server"].map(|name| node.add_namespace(&format!("{letter}-{name}")));
+            ["client", "fw", "server"].map(|name| node.add_namespace(&format!("{number}-{name}")));
         let function = function?;
         let (client, server) = (end(&clients?, "eth0"), end(&servers?, "eth0"));
         let (inward, outward) = (end(&function, "in"), end(&function, "out"));
@@ -85,7 +93,8 @@ impl Wiring {
         }
         match way {
             Way::Direct => {}
-            Way::RedirectPeer => links = redirect(&node)?,
+            Way::RedirectPeer => links = redirect(&node, None)?,
+            Way::BareLookup => links = redirect(&node, Some(&table()?))?,
             Way::Bridge => {
                 bridge(node.namespace(), "br0", &["client", "fw-in"])?;
                 bridge(node.namespace(), "br1", &["fw-out", "server"])?;
@@ -97,17 +106,52 @@ impl Wiring {
     }
 }
 
-/// Connects client and `in`, `out` and server.
-fn redirect(node: &Node) -> anyhow::Result<Vec<OwnedFd>> {
+/// A table with a record for every source port, under [`key`].
+fn table() -> anyhow::Result<bpf::Table> {
+    let table = bpf::Table::new(CAPACITY)?;
+    for port in 0..=u16::MAX {
+        table.insert(&key(port.to_be()))?;
+    }
+    Ok(table)
+}
+
+/// A key of the connection table's size that differs by the source port, as read from the frame.
+fn key(port: u16) -> [u8; bpf::TABLE_KEY] {
+    let mut key = [0; bpf::TABLE_KEY];
+    key[32..34].copy_from_slice(&port.to_ne_bytes());
+    key
+}
+
+/// Connects client and `in`, `out` and server; with a table, what is not in there is dropped.
+fn redirect(node: &Node, table: Option<&bpf::Table>) -> anyhow::Result<Vec<OwnedFd>> {
     node.namespace().run(|| {
         let pairs = [("client", "fw-in"), ("fw-in", "client"), ("fw-out", "server"), ("server", "fw-out")];
         let attach = |(from, to): (&str, &str)| -> anyhow::Result<OwnedFd> {
-            let code = [bpf::set(1, index(to)? as i32), bpf::set(2, 0), bpf::call(155), bpf::exit()];
+            let mut code = table.map(look_up).unwrap_or_default();
+            code.extend([bpf::set(1, index(to)? as i32), bpf::set(2, 0), bpf::call(155), bpf::exit()]);
             let program = bpf::load(bpf::CLASSIFIER, &code)?;
             bpf::attach_ingress(program.as_fd(), index(from)?)
         };
         pairs.into_iter().map(attach).collect()
     })?
+}
+
+/// Reads a UDP frame's record, all four quarters of it; others pass to what follows, frames without a record are dropped.
+fn look_up(table: &bpf::Table) -> Vec<bpf::Insn> {
+    let mut found = vec![bpf::load16(3, 4, frame::SOURCE_PORT)];
+    let words = (0..bpf::TABLE_KEY as i16).step_by(4);
+    found.extend(words.map(|offset| bpf::store_constant32(10, offset - bpf::TABLE_KEY as i16, 0)));
+    found.push(bpf::store16(10, 32 - bpf::TABLE_KEY as i16, 3));
+    found.extend(bpf::map_address(1, table));
+    found.extend([bpf::mov(2, 10), bpf::add(2, -(bpf::TABLE_KEY as i32)), bpf::call(1), bpf::if_not(0, 0, 2)]);
+    found.extend([bpf::set(0, 2), bpf::exit()]);
+    found.extend((0..4).map(|quarter| bpf::load32(2, 0, quarter * 16)));
+    let mut code = vec![bpf::load32(4, 1, 76), bpf::load32(5, 1, 80), bpf::mov(2, 4), bpf::add(2, 42)];
+    code.push(bpf::if_greater(2, 5, found.len() as i16 + 2));
+    code.push(bpf::load8(3, 4, 23));
+    code.push(bpf::if_not(3, 17, found.len() as i16));
+    code.extend(found);
+    code
 }
 
 /// The number of an interface of the calling thread's namespace.

@@ -42,7 +42,8 @@ pub(crate) fn measure(report: &mut Report, quick: bool, wanted: &dyn Fn(&str) ->
             }
         }
         let share = |way: Way| -> f64 {
-            let shares: Vec<f64> = rates[way as usize].iter().zip(&rates[0]).map(|(own, direct)| own / direct).collect();
+            let shares: Vec<f64> =
+                rates[way as usize].iter().zip(&rates[0]).map(|(own, direct)| own / direct).collect();
             median(&shares)
         };
         let own = share(Way::Switchyard);

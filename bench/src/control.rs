@@ -6,6 +6,7 @@
 use crate::row::{Bar, Report, Row, quantile};
 use anyhow::{Context as _, bail, ensure};
 use api::v1::{self, resource::Resource as Kind};
+use aya::programs::{SchedClassifier, TcAttachType};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use testbed::{Namespace, Process, Testbed, binary};
@@ -44,6 +45,7 @@ pub(crate) fn measure(report: &mut Report, quick: bool, wanted: &dyn Fn(&str) ->
             warm.push(product.start(&runtime)?);
             product.stop()?;
             product.unpin()?;
+            product.settle()?;
             fresh.push(product.start(&runtime)?);
         }
         for (name, times) in [("fresh_maps", &fresh), ("pinned_maps", &warm)] {
@@ -63,16 +65,17 @@ fn functions() -> impl Iterator<Item = String> {
     (0..POOLS).flat_map(|pool| FUNCTIONS.map(|function| pooled(function, pool)))
 }
 
+fn interface_names() -> impl Iterator<Item = String> {
+    let of_instance = |function: &str, i: u32| ["in", "out"].map(|side| format!("{function}-{i}-{side}"));
+    let ports = functions().flat_map(move |function| (0..INSTANCES).flat_map(move |i| of_instance(&function, i)));
+    ["clients".to_owned(), "servers".to_owned()].into_iter().chain(ports)
+}
+
 fn interfaces(node: &Namespace, far: &Namespace) -> anyhow::Result<()> {
     let mut lines = Vec::new();
-    let mut add = |name: String| {
+    for name in interface_names() {
         lines.push(format!("link add name {name} type veth peer name {name} netns {}", far.name()));
         lines.push(format!("link set {name} up"));
-    };
-    add("clients".into());
-    add("servers".into());
-    for function in functions() {
-        (0..INSTANCES).for_each(|i| ["in", "out"].into_iter().for_each(|side| add(format!("{function}-{i}-{side}"))));
     }
     node.ip(&lines)?;
     let ups: Vec<String> = lines.iter().filter(|line| line.starts_with("link set")).cloned().collect();
@@ -136,6 +139,31 @@ impl Product {
     fn unpin(&self) -> anyhow::Result<()> {
         std::fs::remove_dir_all(&self.bpffs).with_context(|| format!("remove {}", self.bpffs.display()))
     }
+
+    /// Waits until the kernel has taken off every program that was unpinned, which it does in the background under the lock
+    /// that attaching needs: a node that starts has nothing to take off.
+    fn settle(&self) -> anyhow::Result<()> {
+        let began = Instant::now();
+        self.namespace.run(|| {
+            for interface in interface_names() {
+                while !attached(&interface)?.is_empty() {
+                    ensure!(
+                        began.elapsed() < PATIENCE,
+                        "{interface} still has a program {PATIENCE:?} after it was unpinned"
+                    );
+                    std::thread::yield_now();
+                }
+            }
+            Ok(())
+        })?
+    }
+}
+
+/// Programs at an interface of the calling thread's namespace.
+fn attached(interface: &str) -> anyhow::Result<Vec<u32>> {
+    let (_, programs) = SchedClassifier::query_tcx(interface, TcAttachType::Ingress)
+        .with_context(|| format!("ask for the programs of {interface}"))?;
+    Ok(programs.iter().map(aya::programs::ProgramInfo::id).collect())
 }
 
 impl Drop for Product {

@@ -4,6 +4,7 @@ mod takeover;
 
 use crate::desired::{self, Placed, TenantEntries};
 use crate::error::{Error, Result, describe};
+use crate::expedite::Expedited;
 use crate::grace::Grace;
 use crate::links::Links;
 use crate::loader::{Hook, Loader};
@@ -177,10 +178,14 @@ impl Installer {
     /// Puts the program on interfaces that do not have it. One that cannot have it is a pending port, not a failed install.
     fn attach(&self, placed: &mut Placed, links: &mut Links, image: &Image, loader: &mut Loader) {
         let mut refused = BTreeMap::new();
-        for (ifindex, name) in &placed.interfaces {
-            if self.placed.interfaces.get(ifindex) != Some(name)
-                && let Err(error) = loader.attach(name, *ifindex, Hook::Port)
-            {
+        let fresh: Vec<_> = placed
+            .interfaces
+            .iter()
+            .filter(|(ifindex, name)| self.placed.interfaces.get(ifindex) != Some(name))
+            .collect();
+        let _expedited = Expedited::for_interfaces(fresh.len());
+        for (ifindex, name) in fresh {
+            if let Err(error) = loader.attach(name, *ifindex, Hook::Port) {
                 refused.insert(name.clone(), describe("attach", &error).cause);
             }
         }

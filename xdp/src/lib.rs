@@ -11,6 +11,7 @@ mod clock;
 mod desired;
 mod error;
 mod events;
+mod expedite;
 mod grace;
 mod install;
 mod links;

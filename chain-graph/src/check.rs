@@ -9,36 +9,47 @@ mod matches;
 mod place;
 mod resource;
 mod shape;
+mod usage;
+mod versions;
 mod violation;
 
 pub(crate) use graph::Resolved;
+pub(crate) use versions::ResolvedGraph;
 pub use violation::{Violation, ViolationKind};
 
 use crate::changes::{Change, changes};
-use crate::model::{Attachment, Desired, Graph, NetworkFunction, ObjectKey, ResourceName, Tenant};
+use crate::model::{Attachment, Desired, Graph, NetworkFunction, ObjectKey, ResourceName, Tenant, Versions};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use usage::Barred;
+use versions::{AllVersions, resolve_graph};
 use violation::Report;
 
 /// A declaration without violations, its graphs resolved and compiled. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Checked {
     desired: Arc<Desired>,
-    graphs: Arc<BTreeMap<ObjectKey, Arc<Resolved>>>,
+    graphs: Arc<BTreeMap<ObjectKey, Arc<ResolvedGraph>>>,
 }
 
 impl Checked {
-    /// What was checked.
+    /// What was checked, without the draining versions that do not resolve or that break a rule. Whoever declares next
+    /// starts from this, so that a version once dropped does not come back when its name means something again.
     pub fn desired(&self) -> &Arc<Desired> {
         &self.desired
     }
 
-    /// What a graph compiles to.
+    /// What a graph's stable version compiles to.
     pub fn content(&self, key: &ObjectKey) -> Option<&Arc<crate::view::ViewContent>> {
-        self.graphs.get(key).map(|resolved| &resolved.content)
+        self.graphs.get(key).map(|graph| &graph.stable.content)
     }
 
-    pub(crate) fn graphs(&self) -> &BTreeMap<ObjectKey, Arc<Resolved>> {
+    /// What a graph's candidate compiles to.
+    pub fn candidate_content(&self, key: &ObjectKey) -> Option<&Arc<crate::view::ViewContent>> {
+        self.graphs.get(key)?.candidate.as_ref().map(|(candidate, _)| &candidate.content)
+    }
+
+    pub(crate) fn graphs(&self) -> &BTreeMap<ObjectKey, Arc<ResolvedGraph>> {
         &self.graphs
     }
 }
@@ -46,7 +57,8 @@ impl Checked {
 /// Checks a declaration.
 ///
 /// # Errors
-/// Every violation, in the order tenants, attachments, functions, graphs, then rules between them.
+/// Every violation, in the order tenants, attachments, functions, graphs with their candidates, then rules between them. A
+/// candidate's path begins with its graph's, as in `graphs["acme/web"].candidate.nodes[0]`.
 pub fn check(desired: &Desired) -> Result<Checked, Vec<Violation>> {
     check_after(None, &Arc::new(desired.clone()))
 }
@@ -80,14 +92,56 @@ pub fn check_after(earlier: Option<&Checked>, desired: &Arc<Desired>) -> Result<
     let mut graphs = earlier.map(|earlier| Arc::clone(&earlier.graphs)).unwrap_or_default();
     let stale = changed.stale_graphs(&graphs);
     for key in &stale {
-        match desired.graphs.get(key).map(|graph| graph::resolve(desired, key, graph, &mut report)) {
-            Some(Some(resolved)) => Arc::make_mut(&mut graphs).insert(key.clone(), Arc::new(resolved)),
-            Some(None) | None => Arc::make_mut(&mut graphs).remove(key),
+        match resolve_graph(desired, key, graphs.get(key), &mut report) {
+            Some(resolved) => Arc::make_mut(&mut graphs).insert(key.clone(), resolved),
+            None => Arc::make_mut(&mut graphs).remove(key),
         };
     }
     let tenants = stale.iter().filter(|key| desired.graphs.contains_key(*key)).map(|key| &key.tenant).collect();
-    global::check(desired, &changed, &tenants, &mut report);
-    if report.0.is_empty() { Ok(Checked { desired: Arc::clone(desired), graphs }) } else { Err(report.0) }
+    let versions = AllVersions { desired, resolved: &graphs };
+    let barred = global::check(versions, &changed, &tenants, &mut report);
+    if !report.0.is_empty() {
+        return Err(report.0);
+    }
+    let thinned = without_barred(&graphs, &barred);
+    if !thinned.is_empty() {
+        Arc::make_mut(&mut graphs).extend(thinned);
+    }
+    Ok(Checked { desired: without_dropped(desired, &graphs), graphs })
+}
+
+/// The graphs that lose draining versions because of what these must not do.
+fn without_barred(
+    graphs: &BTreeMap<ObjectKey, Arc<ResolvedGraph>>,
+    barred: &Barred<'_>,
+) -> Vec<(ObjectKey, Arc<ResolvedGraph>)> {
+    if barred.is_empty() {
+        return Vec::new();
+    }
+    let is_permitted = |key: &ObjectKey, old: &Arc<Resolved>| barred.permits(key, &old.graph);
+    let losing = graphs.iter().filter(|(key, graph)| !graph.draining.iter().all(|old| is_permitted(key, old)));
+    let thinned = losing.map(|(key, graph)| {
+        let mut graph = ResolvedGraph::clone(graph);
+        graph.draining.retain(|old| is_permitted(key, old));
+        (key.clone(), Arc::new(graph))
+    });
+    thinned.collect()
+}
+
+/// The declaration without the draining versions that were dropped.
+fn without_dropped(desired: &Arc<Desired>, graphs: &BTreeMap<ObjectKey, Arc<ResolvedGraph>>) -> Arc<Desired> {
+    let kept = |key: &ObjectKey| graphs.get(key).map_or(&[][..], |graph| &graph.draining[..]);
+    let losing: Vec<(&ObjectKey, &Arc<Versions>)> =
+        desired.versions.iter().filter(|(key, versions)| kept(key).len() != versions.draining.len()).collect();
+    if losing.is_empty() {
+        return Arc::clone(desired);
+    }
+    let mut without = Desired::clone(desired);
+    for (key, versions) in losing {
+        let draining = kept(key).iter().map(|old| Arc::clone(&old.graph)).collect();
+        without.put_versions(key.clone(), Versions { candidate: versions.candidate.clone(), draining });
+    }
+    Arc::new(without)
 }
 
 /// What differs between two declarations.
@@ -96,6 +150,7 @@ struct Changed<'a> {
     attachments: Vec<Change<'a, ObjectKey, Attachment>>,
     functions: Vec<Change<'a, ResourceName, NetworkFunction>>,
     graphs: Vec<Change<'a, ObjectKey, Graph>>,
+    versions: Vec<Change<'a, ObjectKey, Versions>>,
 }
 
 impl<'a> Changed<'a> {
@@ -105,12 +160,14 @@ impl<'a> Changed<'a> {
             attachments: changes(&before.attachments, &after.attachments),
             functions: changes(&before.functions, &after.functions),
             graphs: changes(&before.graphs, &after.graphs),
+            versions: changes(&before.versions, &after.versions),
         }
     }
 
-    /// Graphs that changed or name something that did, deleted ones included.
-    fn stale_graphs(&self, known: &BTreeMap<ObjectKey, Arc<Resolved>>) -> Vec<ObjectKey> {
+    /// Graphs of which a version changed or names something that did, deleted ones included.
+    fn stale_graphs(&self, known: &BTreeMap<ObjectKey, Arc<ResolvedGraph>>) -> Vec<ObjectKey> {
         let mut stale: BTreeSet<ObjectKey> = self.graphs.iter().map(|change| change.key.clone()).collect();
+        stale.extend(self.versions.iter().map(|change| change.key.clone()));
         let tenants = self.tenants.iter().filter(|change| change.before.is_some()).map(|change| change.key);
         let attachments = self.attachments.iter().filter(|change| change.before.is_some());
         for tenant in tenants.chain(attachments.map(|change| &change.key.tenant)) {
@@ -119,9 +176,10 @@ impl<'a> Changed<'a> {
         let functions: BTreeSet<*const NetworkFunction> =
             self.functions.iter().filter_map(|change| Some(Arc::as_ptr(change.before?))).collect();
         if !functions.is_empty() {
-            let names_one =
-                |resolved: &Resolved| resolved.functions.iter().any(|f| functions.contains(&Arc::as_ptr(f)));
-            stale.extend(known.iter().filter(|(_, resolved)| names_one(resolved)).map(|(key, _)| key.clone()));
+            let names_one = |graph: &ResolvedGraph| {
+                graph.versions().flat_map(|version| &version.functions).any(|f| functions.contains(&Arc::as_ptr(f)))
+            };
+            stale.extend(known.iter().filter(|(_, graph)| names_one(graph)).map(|(key, _)| key.clone()));
         }
         stale.into_iter().collect()
     }

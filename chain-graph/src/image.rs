@@ -8,11 +8,13 @@ mod build;
 mod function;
 mod table;
 mod tenant;
+mod views;
 
 pub use function::{FunctionImage, InstanceImage, InstancePort};
 pub use table::BuiltTable;
 pub(crate) use tenant::taken_prefixes;
-pub use tenant::{AttachmentImage, GraphImage, PortBinding, PortName, Route, TenantImage};
+pub use tenant::{AttachmentImage, PortBinding, PortName, Route, TenantImage};
+pub use views::GraphImage;
 
 use crate::check::Checked;
 use crate::model::ResourceName;
@@ -75,7 +77,12 @@ type Shared<K, V> = Arc<BTreeMap<K, Arc<V>>>;
 
 impl Image {
     /// Builds the image of a declaration. The plan stays that of `before` if nothing changed that a path depends on; else it
-    /// is the next one. A graph whose content changed gets the tenant's next view number.
+    /// is the next one.
+    ///
+    /// A version of a graph whose content is that of a view installed in `before`, whichever part it plays there, keeps that
+    /// view's number: so a candidate that becomes stable does, and a draining version that becomes stable again. Other
+    /// content gets the tenant's next number. A draining version has flows only under the number of an installed view, so
+    /// one that amounts to none is left out.
     ///
     /// # Errors
     /// See [`BuildError`].
@@ -83,8 +90,8 @@ impl Image {
         Builder::new(before, before.map(|before| &*before.plan), checked, cluster).build()
     }
 
-    /// Builds the image after a restart, when only the plan is left of the image before. Views keep their numbers, and the
-    /// plan stays as it is if the declaration still amounts to it.
+    /// Builds the image after a restart, when only the plan is left of the image before. Views keep their numbers, draining
+    /// ones too, and the plan stays as it is if the declaration still amounts to it.
     ///
     /// # Errors
     /// See [`BuildError`].

@@ -21,8 +21,11 @@ pub struct Desired {
     pub attachments: BTreeMap<ObjectKey, Arc<Attachment>>,
     /// Network functions: platform resources that several tenants' graphs may name.
     pub functions: BTreeMap<ResourceName, Arc<NetworkFunction>>,
-    /// Service graphs of all tenants.
+    /// Service graphs of all tenants, in the version that gets new flows: the stable one.
     pub graphs: BTreeMap<ObjectKey, Arc<Graph>>,
+    /// Versions of graphs beside the stable one.
+    #[serde(default)]
+    pub versions: BTreeMap<ObjectKey, Arc<Versions>>,
 }
 
 impl Desired {
@@ -44,6 +47,15 @@ impl Desired {
     /// Adds or replaces a graph.
     pub fn put_graph(&mut self, graph: Graph) {
         self.graphs.insert(graph.key(), Arc::new(graph));
+    }
+
+    /// Replaces a graph's further versions; an entry without any is taken out.
+    pub fn put_versions(&mut self, graph: ObjectKey, versions: Versions) {
+        if versions == Versions::default() {
+            self.versions.remove(&graph);
+        } else {
+            self.versions.insert(graph, Arc::new(versions));
+        }
     }
 }
 
@@ -296,6 +308,27 @@ impl Graph {
     pub fn key(&self) -> ObjectKey {
         ObjectKey::new(&self.tenant, &self.name)
     }
+}
+
+/// Versions of a graph beside the stable one. All have its tenant, name and number.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Versions {
+    /// A version on trial. The check refuses it wherever it would refuse it as the stable one, and if its attachments are
+    /// others: an attachment leads to a graph, not to a version of one.
+    pub candidate: Option<Candidate>,
+    /// Versions that were stable or candidates. They get no new flows; they stay installed because flow records, and the
+    /// notes by which a NAT's outside flows find their inside ones, name their views. One that no longer resolves, or that
+    /// breaks a rule beside the others, is dropped: the instances of its flows are gone.
+    pub draining: Vec<Arc<Graph>>,
+}
+
+/// A version of a graph that gets a share of the new flows.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Candidate {
+    /// The version.
+    pub graph: Arc<Graph>,
+    /// Its share of the graph's new flows in 1/65535: 0 for none, so that it is installed only; 65535 for all.
+    pub share: u16,
 }
 
 /// A node of a graph.

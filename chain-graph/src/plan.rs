@@ -2,6 +2,11 @@
 //!
 //! Two plans are interchangeable if their digests are equal: the digest covers the content and nothing else, neither the
 //! number nor which instances are down.
+//!
+//! Views that only drain are part of the content and of the digest. They get no share of the new flows, but a tuple that a
+//! NAT makes inherits its inside flow's view while that is installed, and takes an active one if it is not: two front ends
+//! of which one lacks a draining view would answer for the same tuple differently. So taking a view out is a plan of its
+//! own, under which no flow is at risk once no record and no note names the view.
 
 use crate::digest::Digest;
 use crate::model::{PortRange, ResourceName};
@@ -48,7 +53,7 @@ pub struct PlanRef {
 pub struct PlanContent {
     /// SipHash key of instance selection, tables and canary cohorts: the cluster seed.
     pub seed: [u64; 2],
-    /// Active views by graph.
+    /// Installed views by graph.
     pub graphs: BTreeMap<GraphId, ActiveViews>,
     /// Members by replica set.
     pub replica_sets: Arc<BTreeMap<ReplicaSetId, Arc<Members>>>,
@@ -56,8 +61,8 @@ pub struct PlanContent {
     pub outside: Arc<BTreeMap<TenantId, Arc<OutsideBlocks>>>,
 }
 
-/// A graph's active views.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+/// A graph's views: which of them new flows take, and which are installed beside.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct ActiveViews {
     /// Owner of the graph.
     pub tenant: TenantId,
@@ -65,8 +70,18 @@ pub struct ActiveViews {
     pub stable: ViewRef,
     /// A view that gets a share of the new flows.
     pub canary: Option<Canary>,
+    /// Views that get no new flows, but whose flows have not ended; by number, none of those above among them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub draining: Vec<ViewRef>,
     /// Digest of the routes from addresses to attachments, on which a path's ends depend.
     pub routes: u64,
+}
+
+impl ActiveViews {
+    /// All installed views, the stable one first. The canary's may be the stable one.
+    pub fn installed(&self) -> impl Iterator<Item = &ViewRef> {
+        [&self.stable].into_iter().chain(self.canary.as_ref().map(|canary| &canary.view)).chain(&self.draining)
+    }
 }
 
 /// Names a view and what it says.
@@ -85,7 +100,7 @@ pub struct ViewRef {
 pub struct Canary {
     /// The view.
     pub view: ViewRef,
-    /// Its share of new flows in 1/65536.
+    /// Its share of new flows in 1/65535.
     pub share: u16,
 }
 
@@ -194,11 +209,16 @@ impl PlanContent {
         let Self { seed, graphs, replica_sets, outside } = self;
         let mut digest = Digest::new();
         digest.number(seed[0]).number(seed[1]).number(graphs.len() as u64);
-        for (id, ActiveViews { tenant, stable, canary, routes }) in graphs {
+        for (id, ActiveViews { tenant, stable, canary, draining, routes }) in graphs {
             digest.number(id.get()).number(tenant.get()).number(*routes);
             digest_view(&mut digest, Some(stable));
             digest_view(&mut digest, canary.as_ref().map(|canary| &canary.view));
             digest.number(canary.map_or(0, |canary| canary.share));
+            if !draining.is_empty() {
+                // What follows otherwise is a graph's number or a count, and neither is as high as the mark.
+                digest.number(DRAINING_MARK).number(draining.len() as u64);
+                draining.iter().for_each(|view| digest_view(&mut digest, Some(view)));
+            }
         }
         digest.number(replica_sets.len() as u64);
         for (id, members) in &**replica_sets {
@@ -211,6 +231,9 @@ impl PlanContent {
         digest.finish()
     }
 }
+
+/// Goes before a graph's draining views in the digest.
+const DRAINING_MARK: u64 = u64::MAX;
 
 fn digest_view(digest: &mut Digest, view: Option<&ViewRef>) {
     // The parent is history; no path depends on it.

@@ -1,24 +1,26 @@
-//! Rules between resources: unique numbers and ports, sharing, outside blocks.
+//! Rules between resources: which of them the changes touch; unique numbers, ports and attachments.
 
-use super::place::{InstancePlace, Place};
+use super::Changed;
+use super::place::{GraphPlace, InstancePlace, Place, Version};
 use super::resource::ports;
+use super::usage::{self, Barred};
+use super::versions::AllVersions;
 use super::violation::{Report, ViolationKind as Kind};
-use super::{Changed, of_tenant};
-use crate::cidr::Cidr;
-use crate::image::taken_prefixes;
-use crate::model::{Desired, Instance, NetworkFunction, ObjectKey, ResourceName, Tenancy, TupleEffect, VlanId};
-use crate::outside::{Claim, by_prefix, overlaps};
+use crate::model::{Desired, Graph, Instance, NetworkFunction, ObjectKey, ResourceName, Tenancy, Versions, VlanId};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
-use xdp_layout::plan::OUTSIDE_RANGES_MAX;
 use xdp_layout::{InstanceId, ReplicaSetId};
 
-/// Which tenants' graphs name a function, and where each does so first.
-type Users<'a> = BTreeMap<&'a ResourceName, BTreeMap<&'a ResourceName, Place<'a>>>;
-
-/// Checks the rules between resources that the changes touch. Outside blocks of different functions are compared for `tenants`.
-pub(super) fn check(desired: &Desired, changed: &Changed<'_>, tenants: &BTreeSet<&ResourceName>, report: &mut Report) {
-    let Changed { tenants: of_tenants, attachments, functions, graphs } = changed;
+/// Checks the rules between resources that the changes touch. Outside blocks of different functions are compared for
+/// `tenants`. Returns what draining versions must not do for their part.
+pub(super) fn check<'a>(
+    versions: AllVersions<'a>,
+    changed: &Changed<'_>,
+    tenants: &BTreeSet<&'a ResourceName>,
+    report: &mut Report,
+) -> Barred<'a> {
+    let Changed { tenants: of_tenants, attachments, functions, graphs, versions: further } = changed;
+    let desired = versions.desired;
     if of_tenants.iter().any(|c| c.renews(|tenant| tenant.id))
         || attachments.iter().any(|c| c.renews(|attachment| attachment.id))
         || graphs.iter().any(|c| c.renews(|graph| graph.id))
@@ -34,21 +36,29 @@ pub(super) fn check(desired: &Desired, changed: &Changed<'_>, tenants: &BTreeSet
     if graphs.iter().any(|c| c.renews(|graph| (graph.client.clone(), graph.server.clone()))) {
         check_attachment_use(desired, report);
     }
-    let nodes_changed = graphs.iter().any(|c| c.renews(|graph| graph.nodes.clone()));
+    let mut barred = Barred::default();
+    let nodes_changed =
+        graphs.iter().any(|c| c.renews(|graph| graph.nodes.clone())) || further.iter().any(|c| c.renews(graphs_of));
     if nodes_changed
         || of_tenants.iter().any(|c| c.before.is_none() || c.after.is_none())
         || attachments.iter().any(|c| c.renews(|attachment| attachment.prefixes.clone()))
         || graphs.iter().any(|c| c.renews(|graph| (graph.client.clone(), graph.server.clone())))
         || functions.iter().any(|c| c.renews(|function| function.tenancy.clone()))
     {
-        check_sharing(desired, report);
+        usage::check_sharing(versions, &mut barred, report);
     }
     if nodes_changed || functions.iter().any(|c| c.renews(|function| function.tuple)) {
-        check_origins(desired, report);
+        usage::check_origins(versions, &mut barred, report);
     }
     for tenant in tenants {
-        check_outside(desired, tenant, report);
+        usage::check_outside(versions, tenant, &mut barred, report);
     }
+    barred
+}
+
+/// A graph's further versions; their shares are of no account here.
+fn graphs_of(versions: &Versions) -> (Option<Arc<Graph>>, Vec<Arc<Graph>>) {
+    (versions.candidate.as_ref().map(|candidate| Arc::clone(&candidate.graph)), versions.draining.clone())
 }
 
 /// Numbers of replica sets and instances.
@@ -74,10 +84,14 @@ fn instances(desired: &Desired) -> impl Iterator<Item = (&Arc<NetworkFunction>, 
     })
 }
 
+fn stable(key: &ObjectKey) -> GraphPlace<'_> {
+    GraphPlace { key, version: Version::Stable }
+}
+
 fn check_ids(desired: &Desired, report: &mut Report) {
     unique(desired.tenants.iter().map(|(name, tenant)| (tenant.id.get(), Place::Tenant(name))), report);
     unique(desired.attachments.iter().map(|(key, a)| (a.id.get().into(), Place::Attachment(key))), report);
-    unique(desired.graphs.iter().map(|(key, graph)| (graph.id.get().into(), Place::Graph(key))), report);
+    unique(desired.graphs.iter().map(|(key, graph)| (graph.id.get().into(), Place::Graph(stable(key)))), report);
     let sets = desired.functions.iter().flat_map(|(function, f)| {
         f.replica_sets.iter().map(move |(name, set)| (set.id.get().into(), Place::ReplicaSet(function, name)))
     });
@@ -169,6 +183,7 @@ fn check_ports(desired: &Desired, report: &mut Report) {
     }
 }
 
+/// Candidates have their graph's attachments, and draining versions get no frames by their own.
 fn check_attachment_use(desired: &Desired, report: &mut Report) {
     let mut users: HashMap<(&ResourceName, &ResourceName), &ObjectKey> = HashMap::new();
     for (key, graph) in &desired.graphs {
@@ -177,153 +192,9 @@ fn check_attachment_use(desired: &Desired, report: &mut Report) {
                 let user = *users.entry((&key.tenant, name)).or_insert(key);
                 if user != key {
                     let message = format!("attachment {name} is used by graph {}", user.name);
-                    report.add(Kind::AttachmentInUse, format!("{}.{side}[{index}]", Place::Graph(key)), message);
+                    report.add(Kind::AttachmentInUse, format!("{}.{side}[{index}]", stable(key)), message);
                 }
             }
-        }
-    }
-}
-
-fn check_sharing(desired: &Desired, report: &mut Report) {
-    let mut users: Users<'_> = BTreeMap::new();
-    for (key, graph) in &desired.graphs {
-        for (index, node) in graph.nodes.iter().enumerate() {
-            let tenants = users.entry(&node.function).or_default();
-            tenants.entry(&key.tenant).or_insert(Place::Node(key, index));
-        }
-    }
-    for (name, function) in &desired.functions {
-        let none = BTreeMap::new();
-        let users = users.get(name).unwrap_or(&none);
-        match &function.tenancy {
-            Tenancy::Exclusive => {
-                let mut users = users.iter();
-                let Some((first, _)) = users.next() else { continue };
-                for (tenant, place) in users {
-                    let message = format!(
-                        "network function {name} has no tags and serves tenant {first}, so tenant {tenant} cannot use it"
-                    );
-                    report.add(Kind::NotShareable, format!("{place}.function"), message);
-                }
-            }
-            Tenancy::Tagged { tags, isolates_state } => {
-                for tenant in tags.keys().filter(|tenant| !desired.tenants.contains_key(*tenant)) {
-                    let path = format!("functions[\"{name}\"].tenancy.tags[\"{tenant}\"]");
-                    report.add(Kind::UnknownTenant, path, format!("there is no tenant {tenant}"));
-                }
-                for (tenant, place) in users {
-                    if desired.tenants.contains_key(*tenant) && !tags.contains_key(*tenant) {
-                        let message = format!("network function {name} has no tag for tenant {tenant}");
-                        report.add(Kind::NoTag, format!("{place}.function"), message);
-                    }
-                }
-                if !isolates_state && users.len() > 1 {
-                    check_isolation(desired, name, users, report);
-                }
-            }
-        }
-    }
-}
-
-/// Tenants that share a function without own state must not have an address in common.
-fn check_isolation(
-    desired: &Desired,
-    function: &ResourceName,
-    users: &BTreeMap<&ResourceName, Place<'_>>,
-    report: &mut Report,
-) {
-    let mut prefixes: Vec<(Cidr, &ResourceName)> = Vec::new();
-    for tenant in users.keys() {
-        for (_, graph) in of_tenant(&desired.graphs, tenant) {
-            if graph.nodes.iter().any(|node| node.function == *function) {
-                let attachments = graph.client.iter().chain(&graph.server);
-                let attachments = attachments.filter_map(|name| desired.attachments.get(&ObjectKey::new(tenant, name)));
-                prefixes
-                    .extend(attachments.flat_map(|attachment| taken_prefixes(attachment)).map(|cidr| (cidr, *tenant)));
-            }
-        }
-    }
-    prefixes.sort_unstable();
-    prefixes.dedup();
-    // For each tenant the first one, by name, that it clashes with.
-    let mut clashes: BTreeMap<&ResourceName, (&ResourceName, Cidr)> = BTreeMap::new();
-    let mut around: Vec<(Cidr, &ResourceName)> = Vec::new();
-    for (cidr, tenant) in prefixes {
-        while around.last().is_some_and(|(outer, _)| !outer.covers(cidr)) {
-            around.pop();
-        }
-        for (_, other) in around.iter().filter(|(_, other)| *other != tenant) {
-            let (low, high) = (tenant.min(other), tenant.max(other));
-            let clash = clashes.entry(high).or_insert((low, cidr));
-            *clash = (*clash).min((low, cidr));
-        }
-        around.push((cidr, tenant));
-    }
-    for (tenant, (other, cidr)) in clashes {
-        let path = format!("{}.function", users[tenant]);
-        let message = format!(
-            "network function {function} does not keep tenants' state apart, and tenants {other} and {tenant} both have {cidr}"
-        );
-        report.add(Kind::StateNotIsolated, path, message);
-    }
-}
-
-/// A replica set is used in one graph of a tenant, so that a frame of an instance whose flow has no record belongs to one.
-fn check_origins(desired: &Desired, report: &mut Report) {
-    let mut origins: HashMap<(&ResourceName, &ResourceName, &ResourceName), &ObjectKey> = HashMap::new();
-    for (key, graph) in &desired.graphs {
-        for (index, node) in graph.nodes.iter().enumerate() {
-            let graph_of_set = *origins.entry((&key.tenant, &node.function, &node.replica_set)).or_insert(key);
-            if graph_of_set != key {
-                let message = format!(
-                    "replica set {} of {} is used in graph {} already: a frame from one of its instances must belong to one graph",
-                    node.replica_set, node.function, graph_of_set.name
-                );
-                report.add(Kind::AmbiguousOrigin, format!("{}.replica_set", Place::Node(key, index)), message);
-            }
-        }
-    }
-}
-
-/// Outside blocks of different functions that one tenant uses. Those of one function are compared with each other there.
-fn check_outside(desired: &Desired, tenant: &ResourceName, report: &mut Report) {
-    let names: BTreeSet<&ResourceName> =
-        of_tenant(&desired.graphs, tenant).flat_map(|(_, graph)| &graph.nodes).map(|node| &node.function).collect();
-    let functions: Vec<_> = names
-        .into_iter()
-        .filter_map(|name| desired.functions.get_key_value(name))
-        .filter(|(_, function)| function.tuple != TupleEffect::Keeps)
-        .collect();
-    if functions.len() < 2 {
-        return;
-    }
-    let mut claims = Vec::new();
-    let mut places = Vec::new();
-    for (function, f) in functions {
-        for (set, s) in &f.replica_sets {
-            for (instance, i) in &s.instances {
-                for (index, block) in i.outside.iter().enumerate() {
-                    claims.push(Claim::new(block, places.len()));
-                    places.push((function, Place::Outside(InstancePlace { function, set, instance }, index)));
-                }
-            }
-        }
-    }
-    overlaps(&mut claims, |earlier, later| {
-        let ((function, place), (other_function, other)) = (places[later.owner], places[earlier.owner]);
-        if function != other_function {
-            let message = format!("overlaps with {other}; tenant {tenant} uses both functions");
-            report.add(Kind::OutsideOverlap, place.to_string(), message);
-        }
-    });
-    for (prefix, ranges) in by_prefix(&mut claims) {
-        let several = ranges.iter().any(|(_, owner)| places[*owner].0 != places[ranges[0].1].0);
-        if let Some((_, owner)) = ranges.get(OUTSIDE_RANGES_MAX).filter(|_| several) {
-            let message = format!(
-                "{} port ranges on {prefix} for tenant {tenant}, {OUTSIDE_RANGES_MAX} are allowed",
-                ranges.len()
-            );
-            report.add(Kind::OutsideRanges, places[*owner].1.to_string(), message);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! One graph: its names resolved, its edges expanded, its shape judged, its content compiled.
 
 use super::matches;
+use super::place::GraphPlace;
 use super::shape::{Hop, Shape};
 use super::violation::{Report, ViolationKind as Kind};
 use crate::model::{
@@ -12,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use xdp_layout::AttachmentId;
 
-/// A graph without violations and everything it names.
+/// A version of a graph without violations and everything it names.
 #[derive(Debug)]
 pub(crate) struct Resolved {
     pub(crate) tenant: Arc<Tenant>,
@@ -25,6 +26,20 @@ pub(crate) struct Resolved {
 }
 
 impl Resolved {
+    /// Whether resolving `graph` would give the same: it is this graph, and everything it names is the same object.
+    pub(super) fn is_of(&self, desired: &Desired, graph: &Arc<Graph>) -> bool {
+        let same_tenant = |tenant: &Arc<Tenant>| Arc::ptr_eq(tenant, &self.tenant);
+        let same_attachment = |of: &Arc<Attachment>| {
+            desired.attachments.get(&ObjectKey::new(&of.tenant, &of.name)).is_some_and(|now| Arc::ptr_eq(now, of))
+        };
+        let same_function =
+            |of: &Arc<NetworkFunction>| desired.functions.get(&of.name).is_some_and(|now| Arc::ptr_eq(now, of));
+        Arc::ptr_eq(&self.graph, graph)
+            && desired.tenants.get(&graph.tenant).is_some_and(same_tenant)
+            && self.attachments.iter().all(|(_, attachment)| same_attachment(attachment))
+            && self.functions.iter().all(same_function)
+    }
+
     /// The replica set of each node, with its function.
     pub(crate) fn replica_sets(&self) -> impl Iterator<Item = (&Arc<NetworkFunction>, &ReplicaSet)> {
         self.graph
@@ -35,12 +50,17 @@ impl Resolved {
     }
 }
 
-/// Checks one graph. `None` if it has violations, which are reported. Above [`xdp_layout::Position::MAX`] nodes the shape
-/// is not looked at.
-pub(super) fn resolve(desired: &Desired, key: &ObjectKey, graph: &Arc<Graph>, report: &mut Report) -> Option<Resolved> {
+/// Checks one version of a graph. `None` if it has violations, which are reported. Above [`xdp_layout::Position::MAX`]
+/// nodes the shape is not looked at.
+pub(super) fn resolve(
+    desired: &Desired,
+    place: GraphPlace<'_>,
+    graph: &Arc<Graph>,
+    report: &mut Report,
+) -> Option<Resolved> {
     let before = report.0.len();
-    let path = format!("graphs[\"{key}\"]");
-    if graph.key() != *key {
+    let path = place.to_string();
+    if graph.key() != *place.key {
         report.add(Kind::KeyMismatch, path.clone(), format!("the graph stored here is named {}", graph.key()));
     }
     let tenant = desired.tenants.get(&graph.tenant);

@@ -11,12 +11,40 @@ pub(super) struct InstancePlace<'a> {
     pub(super) instance: &'a ResourceName,
 }
 
+/// Which of a graph's versions. Ordered by precedence: of two uses of a function that do not go together, the one by the
+/// later kind of version is to blame.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Version {
+    Stable,
+    Candidate,
+    /// Never to be reported: a draining version that breaks a rule is dropped.
+    Draining,
+}
+
+/// A version of a graph.
+#[derive(Clone, Copy)]
+pub(super) struct GraphPlace<'a> {
+    pub(super) key: &'a ObjectKey,
+    pub(super) version: Version,
+}
+
+impl fmt::Display for GraphPlace<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "graphs[\"{}\"]", self.key)?;
+        match self.version {
+            Version::Stable => Ok(()),
+            Version::Candidate => f.write_str(".candidate"),
+            Version::Draining => f.write_str(".draining"),
+        }
+    }
+}
+
 /// A place in the declaration. `Display` is its field path.
 #[derive(Clone, Copy)]
 pub(super) enum Place<'a> {
     Tenant(&'a ResourceName),
     Attachment(&'a ObjectKey),
-    Graph(&'a ObjectKey),
+    Graph(GraphPlace<'a>),
     ReplicaSet(&'a ResourceName, &'a ResourceName),
     Instance(InstancePlace<'a>),
     /// A port of an instance, by the field's name.
@@ -24,7 +52,7 @@ pub(super) enum Place<'a> {
     /// An outside block of an instance, by its index.
     Outside(InstancePlace<'a>, usize),
     /// A node of a graph, by its index.
-    Node(&'a ObjectKey, usize),
+    Node(GraphPlace<'a>, usize),
 }
 
 impl fmt::Display for InstancePlace<'_> {
@@ -39,12 +67,12 @@ impl fmt::Display for Place<'_> {
         match self {
             Self::Tenant(name) => write!(f, "tenants[\"{name}\"]"),
             Self::Attachment(key) => write!(f, "attachments[\"{key}\"]"),
-            Self::Graph(key) => write!(f, "graphs[\"{key}\"]"),
+            Self::Graph(graph) => graph.fmt(f),
             Self::ReplicaSet(function, set) => write!(f, "functions[\"{function}\"].replica_sets[\"{set}\"]"),
             Self::Instance(instance) => instance.fmt(f),
             Self::Port(instance, field) => write!(f, "{instance}.ports.{field}"),
             Self::Outside(instance, index) => write!(f, "{instance}.outside[{index}]"),
-            Self::Node(key, index) => write!(f, "graphs[\"{key}\"].nodes[{index}]"),
+            Self::Node(graph, index) => write!(f, "{graph}.nodes[{index}]"),
         }
     }
 }

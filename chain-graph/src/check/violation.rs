@@ -31,6 +31,8 @@ kinds! {
     UnknownTenant, "unknown_tenant";
     /// The tenant has no attachment of that name.
     UnknownAttachment, "unknown_attachment";
+    /// A candidate of a graph that does not exist.
+    UnknownGraph, "unknown_graph";
     /// There is no network function of that name.
     UnknownFunction, "unknown_function";
     /// The function has no replica set of that name.
@@ -41,6 +43,10 @@ kinds! {
     AttachmentNotInGraph, "attachment_not_in_graph";
     /// An attachment of the client side is used on the server side, or the reverse.
     WrongSide, "wrong_side";
+    /// A candidate has another number than its graph.
+    IdDiffers, "id_differs";
+    /// A candidate has other attachments than its graph.
+    AttachmentsDiffer, "attachments_differ";
     /// An attachment is used by two graphs.
     AttachmentInUse, "attachment_in_use";
     /// Two attachments on one side of a graph take the same prefix.
@@ -110,7 +116,7 @@ kinds! {
 /// One broken rule.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Violation {
-    /// Where: a field path such as `graphs["acme/web"].edges[3].to`.
+    /// Where: a field path such as `graphs["acme/web"].edges[3].to`, or `graphs["acme/web"].candidate.edges[3].to`.
     pub path: String,
     /// Which rule.
     pub kind: ViolationKind,

@@ -3,7 +3,7 @@
 use super::tenant::Before;
 use super::{BuildError, BuiltTable, Cluster, FunctionImage, Image, Shared, TenantImage};
 use crate::changes::{Change, changes};
-use crate::check::{Checked, Resolved, of_tenant};
+use crate::check::{Checked, of_tenant};
 use crate::model::{Desired, NetworkFunction, ResourceName, Tenancy, Tenant};
 use crate::plan::{Plan, PlanContent};
 use std::collections::{BTreeMap, BTreeSet};
@@ -72,8 +72,9 @@ impl<'a> Builder<'a> {
         }
 
         let mut touched_functions: BTreeSet<&ResourceName> = functions.iter().map(|change| change.key).collect();
-        for resolved in graphs.iter().flat_map(|change| change.before.into_iter().chain(change.after)) {
-            touched_functions.extend(resolved.functions.iter().map(|function| &function.name));
+        for graph in graphs.iter().flat_map(|change| change.before.into_iter().chain(change.after)) {
+            let functions = graph.versions().flat_map(|version| &version.functions);
+            touched_functions.extend(functions.map(|function| &function.name));
         }
         let users = self.users(&touched, &touched_functions);
         self.remove_functions(&touched_functions);
@@ -135,7 +136,7 @@ impl<'a> Builder<'a> {
         let before = Before { plan: self.plan, image: known.as_deref(), last_view };
         let image = TenantImage::build(tenant, &attachments, &graphs, &before)?;
         self.remove_graphs(tenant.id);
-        self.content.graphs.extend(image.graphs().iter().map(|(id, graph)| (*id, graph.active)));
+        self.content.graphs.extend(image.graphs().iter().map(|(id, graph)| (*id, graph.active.clone())));
         if self.content.outside.get(&tenant.id) != image.outside_blocks() {
             let outside = Arc::make_mut(&mut self.content.outside);
             match image.outside_blocks() {
@@ -150,7 +151,8 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
-    /// The tenants that use the touched exclusive functions: to be found among those whose graphs changed, and the user before.
+    /// The tenants whose installed views use the touched exclusive functions: to be found among those whose graphs changed,
+    /// and the user before.
     fn users(
         &self,
         tenants: &BTreeSet<&ResourceName>,
@@ -161,10 +163,13 @@ impl<'a> Builder<'a> {
         candidates.extend(before.filter_map(|id| self.tenants.get(&id)).map(|tenant| tenant.name()));
         let mut users = BTreeMap::new();
         for tenant in candidates {
-            for (_, resolved) in of_tenant(self.checked.graphs(), tenant) {
-                let resolved: &'a Resolved = resolved;
-                let exclusive = resolved.functions.iter().filter(|function| function.tenancy == Tenancy::Exclusive);
-                users.extend(exclusive.map(|function| (&function.name, resolved.tenant.id)));
+            let checked: &'a Checked = self.checked;
+            for version in of_tenant(checked.graphs(), tenant).flat_map(|(_, graph)| graph.versions()) {
+                let id = version.tenant.id;
+                if self.tenants.get(&id).is_some_and(|tenant| tenant.installs(version)) {
+                    let exclusive = version.functions.iter().filter(|function| function.tenancy == Tenancy::Exclusive);
+                    users.extend(exclusive.map(|function| (&function.name, id)));
+                }
             }
         }
         users

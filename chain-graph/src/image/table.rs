@@ -1,7 +1,7 @@
 //! Maglev tables as the data plane holds them.
 
 use super::BuildError;
-use crate::plan::Members;
+use crate::plan::{Member, Members};
 use std::sync::Arc;
 use xdp_layout::ReplicaSetId;
 use xdp_layout::plan::TableWord;
@@ -59,7 +59,7 @@ impl BuiltTable {
     /// What lies behind the entries in the table pages: instance ids by member index, 0 for members without weight, so that
     /// no flow is ever picked for them.
     pub fn member_words(&self) -> impl ExactSizeIterator<Item = u16> + '_ {
-        self.members.members().iter().map(|member| if member.weight == 0 { 0 } else { member.instance.get() })
+        self.members.members().iter().map(member_word)
     }
 
     /// The u16 at `index` of the table's region in the pages: entries, then members.
@@ -67,7 +67,7 @@ impl BuiltTable {
         let index = index as usize;
         match index.checked_sub(self.entries.len()) {
             None => self.entries.get(index).copied(),
-            Some(member) => self.member_words().nth(member),
+            Some(member) => self.members.members().get(member).map(member_word),
         }
     }
 
@@ -80,4 +80,8 @@ impl BuiltTable {
     pub fn word(&self, start: u32) -> TableWord {
         TableWord::new(start, self.entries.len() as u32, self.members.members().len() as u32)
     }
+}
+
+fn member_word(member: &Member) -> u16 {
+    if member.weight == 0 { 0 } else { member.instance.get() }
 }

@@ -1,13 +1,13 @@
 //! One tenant's share of an image.
 
 use super::BuildError;
-use crate::check::Resolved;
+use super::views::{GraphImage, Numbering};
+use crate::check::{Resolved, ResolvedGraph};
 use crate::cidr::{Cidr, addr_of};
 use crate::digest::Digest;
 use crate::model::{Attachment, Budget, NetworkFunction, ResourceName, Side, Tenancy, Tenant, VlanId};
 use crate::outside::{Claim, by_prefix};
-use crate::plan::{ActiveViews, OutsideBlocks, OutsideOwner, Plan, ViewRef};
-use crate::view::View;
+use crate::plan::{ActiveViews, Canary, OutsideBlocks, OutsideOwner, Plan, ViewRef};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use xdp_layout::plan::{OUTSIDE_RANGES_MAX, OutsideOwners, OutsideRange};
@@ -43,17 +43,6 @@ pub struct AttachmentImage {
     pub vlan: Option<VlanId>,
     /// The graph that uses it.
     pub graph: Option<GraphId>,
-}
-
-/// A graph and its installed views.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct GraphImage {
-    /// Its name.
-    pub name: ResourceName,
-    /// Which views new flows take.
-    pub active: ActiveViews,
-    /// Views by number, the active ones among them.
-    pub views: BTreeMap<ViewId, Arc<View>>,
 }
 
 /// A prefix on a side of a graph. Of several that hold an address the longest decides.
@@ -155,7 +144,7 @@ impl TenantImage {
     pub fn owned(&self) -> &BTreeSet<Addr> {
         &self.owned
     }
-    /// Where its frames arrive: attachments and ports of the instances its graphs use.
+    /// Where its frames arrive: attachments and ports of the instances its installed views use.
     pub fn ports(&self) -> &BTreeMap<PortName, PortBinding> {
         &self.ports
     }
@@ -168,11 +157,11 @@ impl TenantImage {
         self.last_view
     }
 
-    /// Builds a tenant's image. A graph keeps its view if its content is the same as before.
+    /// Builds a tenant's image. A version of a graph keeps its view if the content is that of an installed one.
     pub(super) fn build(
         tenant: &Arc<Tenant>,
         attachments: &[&Arc<Attachment>],
-        graphs: &[&Arc<Resolved>],
+        graphs: &[&Arc<ResolvedGraph>],
         before: &Before<'_>,
     ) -> Result<Self, BuildError> {
         let mut image = Self {
@@ -194,40 +183,46 @@ impl TenantImage {
         for attachment in attachments {
             image.add_attachment(attachment, graphs);
         }
-        image.add_functions(graphs);
+        let installed = image.installed(graphs);
+        image.add_functions(&installed);
         Ok(image)
     }
 
-    fn add_graph(&mut self, resolved: &Resolved, before: &Before<'_>) -> Result<(), BuildError> {
-        let graph = resolved.graph.id;
-        let routes = self.add_routes(graph, resolved);
-        let content = &resolved.content;
-        let known = before.plan.and_then(|plan| plan.content().graphs.get(&graph).copied());
+    fn add_graph(&mut self, resolved: &ResolvedGraph, before: &Before<'_>) -> Result<(), BuildError> {
+        let graph = resolved.stable.graph.id;
+        let routes = self.add_routes(graph, &resolved.stable);
+        let known = before.plan.and_then(|plan| plan.content().graphs.get(&graph));
         let known = known.filter(|active| active.tenant == self.source.id);
-        let (active, view) = match known {
-            Some(known) if known.stable.digest == content.digest() => {
-                let image = before.image.and_then(|image| image.graphs().get(&graph));
-                let view = image.and_then(|image| image.views.get(&known.stable.id)).cloned();
-                let renew = || {
-                    let ViewRef { id, parent, .. } = known.stable;
-                    Arc::new(View::new(self.source.id, graph, id, parent, Arc::clone(content)))
-                };
-                (ActiveViews { routes, ..known }, view.unwrap_or_else(renew))
-            }
-            known => {
-                let id = self.last_view.map_or(1, |last| last.get() + 1);
-                let id =
-                    ViewId::new(id).ok_or_else(|| BuildError::ViewsExhausted { tenant: self.source.name.clone() })?;
-                self.last_view = Some(id);
-                let parent = known.map(|known| known.stable.id);
-                let stable = ViewRef { id, parent, digest: content.digest() };
-                let view = View::new(self.source.id, graph, id, parent, Arc::clone(content));
-                (ActiveViews { tenant: self.source.id, stable, canary: None, routes }, Arc::new(view))
-            }
-        };
-        let views = BTreeMap::from([(view.id(), view)]);
-        self.graphs.insert(graph, GraphImage { name: resolved.graph.name.clone(), active, views });
+        let image = before.image.and_then(|image| image.graphs().get(&graph));
+        let mut numbering = Numbering::new(&self.source, graph, known, image, self.last_view);
+        let stable = numbering.number(&resolved.stable.content, known.map(|known| known.stable.id))?;
+        let mut canary = None;
+        if let Some((candidate, share)) = &resolved.candidate {
+            canary = Some(Canary { view: numbering.number(&candidate.content, Some(stable.id))?, share: *share });
+        }
+        let draining = resolved.draining.iter().filter_map(|old| numbering.installed(&old.content));
+        let draining: BTreeSet<ViewRef> = draining.collect();
+        let is_active = |view: &ViewRef| view.id == stable.id || canary.is_some_and(|canary| view.id == canary.view.id);
+        let draining = draining.into_iter().filter(|view| !is_active(view)).collect();
+        let (views, last_view) = numbering.finish();
+        self.last_view = last_view;
+        let active = ActiveViews { tenant: self.source.id, stable, canary, draining, routes };
+        self.graphs.insert(graph, GraphImage { name: resolved.stable.graph.name.clone(), active, views });
         Ok(())
+    }
+
+    /// Whether a version of a graph is among the installed views.
+    pub(super) fn installs(&self, version: &Resolved) -> bool {
+        let graph = self.graphs.get(&version.graph.id);
+        graph.is_some_and(|graph| graph.views.values().any(|view| view.digest() == version.content.digest()))
+    }
+
+    /// The installed versions of all graphs: stable ones, then candidates, then draining ones.
+    fn installed<'r>(&self, graphs: &[&'r Arc<ResolvedGraph>]) -> Vec<&'r Arc<Resolved>> {
+        let stable = graphs.iter().map(|graph| &graph.stable);
+        let candidates = graphs.iter().filter_map(|graph| Some(&graph.candidate.as_ref()?.0));
+        let draining = graphs.iter().flat_map(|graph| &graph.draining).filter(|old| self.installs(old));
+        stable.chain(candidates).chain(draining).collect()
     }
 
     /// Enters a graph's routes; returns their digest.
@@ -250,8 +245,9 @@ impl TenantImage {
         digest.finish()
     }
 
-    fn add_attachment(&mut self, attachment: &Attachment, graphs: &[&Arc<Resolved>]) {
-        let user = graphs.iter().find(|resolved| resolved.attachments.iter().any(|(_, used)| used.id == attachment.id));
+    fn add_attachment(&mut self, attachment: &Attachment, graphs: &[&Arc<ResolvedGraph>]) {
+        let mut stable = graphs.iter().map(|graph| &graph.stable);
+        let user = stable.find(|resolved| resolved.attachments.iter().any(|(_, used)| used.id == attachment.id));
         let graph = user.map(|resolved| resolved.graph.id);
         let interface: Arc<str> = attachment.interface.as_str().into();
         let port = PortName { interface: Arc::clone(&interface), vlan: attachment.vlan };
@@ -266,9 +262,10 @@ impl TenantImage {
         self.attachments.insert(attachment.id, image);
     }
 
-    fn add_functions(&mut self, graphs: &[&Arc<Resolved>]) {
+    /// Enters what the installed versions use. A replica set that none of them names goes on in the graph that comes first.
+    fn add_functions(&mut self, installed: &[&Arc<Resolved>]) {
         let mut functions: BTreeMap<&ResourceName, (&Arc<NetworkFunction>, GraphId)> = BTreeMap::new();
-        for resolved in graphs {
+        for resolved in installed {
             for function in &resolved.functions {
                 functions.entry(&function.name).or_insert((function, resolved.graph.id));
             }
@@ -289,7 +286,7 @@ impl TenantImage {
                 }
             }
         }
-        for resolved in graphs {
+        for resolved in installed {
             for (_, set) in resolved.replica_sets() {
                 self.origins.insert(set.id, resolved.graph.id);
             }

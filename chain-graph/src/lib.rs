@@ -20,6 +20,7 @@ mod digest;
 pub mod image;
 mod outside;
 pub mod plan;
+pub mod rollout;
 mod tables;
 pub mod view;
 

@@ -20,6 +20,7 @@ use std::thread;
 use std::time::Duration;
 use xdp_forward::sweep::idle_class;
 use xdp_layout::config::{Config, IdleClass, MAGIC};
+use xdp_layout::event::Sweep;
 use xdp_layout::flow::FlowKey;
 use xdp_layout::port::Target;
 use xdp_layout::{AttachmentId, TenantId};
@@ -325,9 +326,9 @@ fn follow_links(watch: &links::Watch, inner: &Mutex<Inner>, stop: &AtomicBool) {
     }
 }
 
-/// Has records deleted, in portions, so that installs need not wait for all of them.
-pub(crate) fn expire(inner: &Mutex<Inner>, keys: &[FlowKey], force: bool) -> Result<u64> {
-    keys.chunks(clock::KEYS_PER_RUN).map(|keys| clock::expire(&locked(inner).loader, keys, force)).sum()
+/// Has records deleted or reset, in portions, so that installs need not wait for all of them.
+pub(crate) fn expire(inner: &Mutex<Inner>, keys: &[FlowKey], sweep: Sweep) -> Result<u64> {
+    keys.chunks(clock::KEYS_PER_RUN).map(|keys| clock::expire(&locked(inner).loader, keys, sweep)).sum()
 }
 
 /// Proposes idle records to the data path for deletion, forever.
@@ -343,7 +344,7 @@ fn sweep(inner: &Mutex<Inner>, watcher: &Watcher, stop: &AtomicBool, options: Op
                     idle.push(*key);
                 }
             })?;
-            expire(inner, &idle, false)
+            expire(inner, &idle, Sweep::Idle)
         };
         match pass() {
             Ok(0) => {}

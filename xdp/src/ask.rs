@@ -82,6 +82,7 @@ pub(crate) fn answer(event: &Event, own_mac: [u8; 6], sender: Option<[u8; 6]>) -
             Some(sender) => too_big(event, own_mac, sender),
             None => Some(probe()),
         },
+        kind if kind == EventKind::Reset as u32 => crate::reset::answer(event),
         _ => None,
     }
 }
@@ -189,7 +190,7 @@ fn too_big(event: &Event, own: [u8; 6], sender: [u8; 6]) -> Option<Vec<u8>> {
     Some(frame)
 }
 
-fn ethernet(destination: [u8; 6], source: [u8; 6], ethertype: u16) -> Vec<u8> {
+pub(crate) fn ethernet(destination: [u8; 6], source: [u8; 6], ethertype: u16) -> Vec<u8> {
     let mut frame = Vec::with_capacity(EVENT_FRAME + 64);
     frame.extend_from_slice(&destination);
     frame.extend_from_slice(&source);
@@ -210,12 +211,12 @@ fn push_icmpv6(frame: &mut Vec<u8>, source: [u8; 16], destination: [u8; 16], hop
     frame.extend_from_slice(&body);
 }
 
-fn word(bytes: &[u8]) -> u32 {
+pub(crate) fn word(bytes: &[u8]) -> u32 {
     u32::from(bytes[0]) << 8 | u32::from(bytes.get(1).copied().unwrap_or(0))
 }
 
 /// The Internet checksum (RFC 1071) on top of a partial sum.
-fn checksum(bytes: &[u8], partial: u32) -> u16 {
+pub(crate) fn checksum(bytes: &[u8], partial: u32) -> u16 {
     let mut sum = partial + bytes.chunks(2).map(word).sum::<u32>();
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);

@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::loader::Loader;
 use aya::programs::{TestRun, TestRunOptions};
 use std::time::{Duration, Instant};
-use xdp_layout::event::SweepHeader;
+use xdp_layout::event::{Sweep, SweepHeader};
 use xdp_layout::flow::FlowKey;
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -13,8 +13,8 @@ const RATES: [u32; 4] = [100, 250, 300, 1000];
 /// Keys per run: a frame of test data is at most a page.
 pub(crate) const KEYS_PER_RUN: usize = 64;
 
-fn run(loader: &Loader, keys: &[FlowKey], force: bool) -> Result<SweepHeader> {
-    let header = SweepHeader { force: force.into(), count: keys.len() as u32, ..SweepHeader::default() };
+fn run(loader: &Loader, keys: &[FlowKey], sweep: Sweep) -> Result<SweepHeader> {
+    let header = SweepHeader { force: sweep as u32, count: keys.len() as u32, ..SweepHeader::default() };
     let mut frame = header.as_bytes().to_vec();
     keys.iter().for_each(|key| frame.extend_from_slice(key.as_bytes()));
     let mut out = vec![0; frame.len()];
@@ -27,7 +27,7 @@ fn run(loader: &Loader, keys: &[FlowKey], force: bool) -> Result<SweepHeader> {
 
 /// Now, in ticks.
 pub(crate) fn ticks(loader: &Loader) -> Result<u64> {
-    Ok(run(loader, &[], false)?.ticks)
+    Ok(run(loader, &[], Sweep::Idle)?.ticks)
 }
 
 /// The tick rate in Hz, measured from tick edge to tick edge over about 50 ms.
@@ -48,7 +48,7 @@ pub(crate) fn rate(loader: &Loader) -> Result<u32> {
     Ok(RATES.into_iter().min_by(|a, b| off(a).total_cmp(&off(b))).expect("the list is not empty"))
 }
 
-/// Deletes those of `keys` (at most [`KEYS_PER_RUN`]) that are idle, or all with `force`. The count of deleted records.
-pub(crate) fn expire(loader: &Loader, keys: &[FlowKey], force: bool) -> Result<u64> {
-    Ok(u64::from(run(loader, keys, force)?.deleted))
+/// Does with `keys` (at most [`KEYS_PER_RUN`]) what `sweep` says. The count of records deleted or marked for a reset.
+pub(crate) fn expire(loader: &Loader, keys: &[FlowKey], sweep: Sweep) -> Result<u64> {
+    Ok(u64::from(run(loader, keys, sweep)?.deleted))
 }

@@ -26,7 +26,7 @@ const BATCH: usize = 256;
 #[derive(Default)]
 struct Answered {
     since: Option<Instant>,
-    questions: HashMap<(u32, u32, Addr), ()>,
+    questions: HashMap<(u32, u32, u32, Addr), ()>,
     by_tenant: HashMap<u32, usize>,
 }
 
@@ -40,7 +40,7 @@ impl Answered {
         if *used >= TENANT_SHARE {
             return false;
         }
-        let is_new = self.questions.insert((event.kind, event.element, event.addr), ()).is_none();
+        let is_new = self.questions.insert((event.kind, event.element, event.value, event.addr), ()).is_none();
         *used += usize::from(is_new);
         is_new
     }

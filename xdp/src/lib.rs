@@ -20,6 +20,7 @@ mod maps;
 mod object;
 mod observe;
 mod regions;
+mod reset;
 mod sys;
 
 pub use agent::{Agent, FRONT_END_MAC, IdleLimits, Options};

@@ -15,7 +15,7 @@ use std::time::Duration;
 use xdp_forward::key::{Tuple, flow_hash};
 use xdp_forward::tables::PlanTables;
 use xdp_forward::{Path, Question};
-use xdp_layout::event::Traffic;
+use xdp_layout::event::{Sweep, Traffic};
 use xdp_layout::flow::{FlowKey, FlowRecord, FlowState, record_flags};
 use xdp_layout::port::instance_traits;
 use xdp_layout::{AttachmentId, Counter, DropReason, InstanceId, Position, TenantId, ViewId};
@@ -49,7 +49,7 @@ impl Watcher {
                 keys.push(*key);
             }
         })?;
-        expire(&self.inner, &keys, true)?;
+        expire(&self.inner, &keys, Sweep::Delete)?;
         for tenant in tenants {
             locked(&self.inner).forget_usage(tenant.get())?;
             self.gauges.forget_drops(tenant.get())?;

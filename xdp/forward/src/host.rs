@@ -1,13 +1,13 @@
 //! The core's seams over plain memory: for tests, `explain` and fuzzing.
 
 use crate::frame::Frame;
-use crate::tables::{FlowRef, Inserted, Notice, PlanTables, Tables, Usage, owner};
+use crate::tables::{FlowRef, Inserted, Notice, Observed, PlanTables, Tables, Usage, owner};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::vec::Vec;
 use xdp_layout::config::Config;
-use xdp_layout::event::Traffic;
+use xdp_layout::event::{Traffic, ViewTraffic};
 use xdp_layout::flow::{FlowKey, FlowRecord, FragmentKey, FragmentPorts, Neighbour, NeighbourKey, Note, NoteKey};
 use xdp_layout::plan::{
     ActiveWord, BANK_WORDS, Edge, GraphWord, Node, NodeKey, OUTSIDE_KEY_FIXED_BITS, OriginKey, OutsideKey,
@@ -186,6 +186,8 @@ pub struct HostTables {
     pub tenant_drops: Cells<(u32, DropReason), u64>,
     pub counters: Cells<Counter, u64>,
     pub traffic: Cells<u16, Traffic>,
+    /// Only views on trial have an entry.
+    pub view_traffic: Cells<(u32, u32), ViewTraffic>,
     pub events: RefCell<Vec<Notice>>,
 }
 
@@ -380,6 +382,25 @@ impl Tables for HostTables {
         let entry = traffic.entry(instance.get()).or_default();
         entry.frames += 1;
         entry.bytes += bytes as u64;
+    }
+    fn count_view(&self, key: ViewKey, observed: Observed) {
+        let mut traffic = self.view_traffic.borrow_mut();
+        let Some(entry) = traffic.get_mut(&(key.tenant, key.view)) else {
+            return;
+        };
+        match observed {
+            Observed::Flow => entry.flows += 1,
+            Observed::TcpFlow => {
+                entry.flows += 1;
+                entry.tcp_flows += 1;
+            }
+            Observed::Reset => entry.tcp_resets += 1,
+            Observed::Frame => entry.frames += 1,
+            Observed::DroppedFrame => {
+                entry.frames += 1;
+                entry.dropped += 1;
+            }
+        }
     }
     fn emit<F: Frame>(&self, notice: &Notice, _frame: &F) {
         self.events.borrow_mut().push(*notice);

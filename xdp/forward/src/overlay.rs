@@ -60,18 +60,11 @@ pub(crate) fn receive<F: Frame, T: Tables>(
     scratch: &mut Scratch,
     arrival: Arrival,
 ) -> Step<Outcome> {
-    let Some(outer) = frame.load::<VXLAN>(0) else {
-        return Ok(Outcome::Pass);
+    let direction = match open(frame, tables, scratch)? {
+        Opened::Foreign => return Ok(Outcome::Pass),
+        Opened::Forward => 0,
+        Opened::Reverse => 1,
     };
-    let is_tunnel = outer[12..15] == [8, 0, 0x45] && outer[23] == protocol::UDP && be16(outer[36], outer[37]) == PORT;
-    let config = tables.config().ok_or(DropReason::NotConfigured)?;
-    let destination = Addr::v4([outer[30], outer[31], outer[32], outer[33]]);
-    if !is_tunnel || destination.halves() != config.underlay.halves() {
-        return Ok(Outcome::Pass);
-    }
-    let source = Addr::v4([outer[26], outer[27], outer[28], outer[29]]);
-    tables.sender(source).ok_or(DropReason::UnknownSender)?;
-    let direction = unwrap_header(frame, scratch)?;
     if !frame.pull::<OVERHEAD>() {
         return Err(DropReason::FrameEdit);
     }
@@ -89,6 +82,34 @@ pub(crate) fn receive<F: Frame, T: Tables>(
     }
     scratch.next = route::next(&scratch.visit, &scratch.record)?;
     route::deliver(frame, tables, scratch)
+}
+
+/// What an uplink's frame is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Opened {
+    /// None of ours.
+    Foreign,
+    /// Ours, from client to server.
+    Forward,
+    /// Ours, from server to client.
+    Reverse,
+}
+
+/// Checks the outer headers. Apart from [`receive`] for the sake of the stack.
+#[inline(never)]
+fn open<F: Frame, T: Tables>(frame: &F, tables: &T, scratch: &mut Scratch) -> Step<Opened> {
+    let Some(outer) = frame.load::<VXLAN>(0) else {
+        return Ok(Opened::Foreign);
+    };
+    let is_tunnel = outer[12..15] == [8, 0, 0x45] && outer[23] == protocol::UDP && be16(outer[36], outer[37]) == PORT;
+    let config = tables.config().ok_or(DropReason::NotConfigured)?;
+    let destination = Addr::v4([outer[30], outer[31], outer[32], outer[33]]);
+    if !is_tunnel || destination.halves() != config.underlay.halves() {
+        return Ok(Opened::Foreign);
+    }
+    let source = Addr::v4([outer[26], outer[27], outer[28], outer[29]]);
+    tables.sender(source).ok_or(DropReason::UnknownSender)?;
+    Ok(if unwrap_header(frame, scratch)? == 0 { Opened::Forward } else { Opened::Reverse })
 }
 
 /// Checks VXLAN-GPE and NSH; writes tenant and index to the visit, the path to `previous`. The direction (SPI bit 0).

@@ -1,12 +1,14 @@
 //! The life of a flow record: found, promoted, closed, replaced, created.
 
+use crate::frame::Frame;
 use crate::key;
 use crate::route;
 use crate::step::{Scratch, Visit};
-use crate::tables::{FlowRef, Inserted, Tables, Usage};
+use crate::tables::{FlowRef, Inserted, Notice, Observed, Tables, Usage};
 use crate::verdict::Step;
 use crate::walk::{Path, Question};
 use crate::wire::{protocol, tcp};
+use xdp_layout::event::EventKind;
 use xdp_layout::flow::{FlowRecord, FlowState, NoteKey, PATH_MAX, record_flags, state_bits};
 use xdp_layout::plan::ViewKey;
 use xdp_layout::port::{PortKind, Side, instance_traits};
@@ -21,6 +23,8 @@ pub(crate) enum Found {
     Create,
     /// A closing record that this CPU has claimed, because a SYN starts the tuple anew.
     Restart,
+    /// The flow is to be reset.
+    Reset,
 }
 
 /// Whether a record gives way to the new one.
@@ -54,6 +58,9 @@ pub(crate) fn find<T: Tables>(tables: &T, visit: &Visit, record: &mut FlowRecord
     let state = FlowState::from_word(record.state);
     if state == FlowState::Dead {
         return Found::Create;
+    }
+    if state == FlowState::Reset {
+        return Found::Reset;
     }
     if !visit.packet.is_error {
         let flags = visit.packet.tcp_flags;
@@ -124,6 +131,16 @@ fn follow<T: Tables>(tables: &T, visit: &Visit, flow: &T::Flow, record: &FlowRec
     if promoted {
         tables.usage_give(visit.tenant, if swapped { Usage::Unanswered } else { Usage::Established });
     }
+    let is_reset = closing_flags & tcp::RST != 0 && state != FlowState::Closing;
+    if swapped && is_reset && record.flags & record_flags::WATCHED != 0 {
+        tables.count_view(view_key(visit, record.view), Observed::Reset);
+    }
+}
+
+/// Names the view of a flow.
+#[inline(always)]
+pub(crate) const fn view_key(visit: &Visit, view: u32) -> ViewKey {
+    ViewKey { tenant: visit.tenant, view }
 }
 
 /// Classifies the flow and writes its record, or goes without one when the budget is reached or the table is full. The
@@ -145,7 +162,9 @@ pub(crate) fn create<T: Tables>(tables: &T, scratch: &mut Scratch, claim: Claim)
         position: None,
     };
     let linked = ask(tables, visit, previous, &mut question)?;
-    walk.run(tables, plan, &visit.key, &question)?;
+    let walked = walk.run(tables, plan, &visit.key, &question);
+    observe(tables, visit, &walk.path, question.view.map_or(0, ViewId::get), walked.is_err());
+    walked?;
     if let Some(previous) = previous {
         keep_live(tables, previous, &mut walk.path);
     }
@@ -187,12 +206,24 @@ pub(crate) fn create<T: Tables>(tables: &T, scratch: &mut Scratch, claim: Claim)
     Ok(())
 }
 
+/// Counts a walk that led nowhere for a view on trial, and one through another view than the one `pinned` (0 for none), which
+/// then was taken out under its flows. Apart from [`create`] for the sake of the stack.
+#[inline(never)]
+fn observe<T: Tables>(tables: &T, visit: &Visit, path: &Path, pinned: u32, has_failed: bool) {
+    if has_failed && path.flags & record_flags::WATCHED != 0 {
+        tables.count_view(view_key(visit, path.view), Observed::DroppedFrame);
+    }
+    if !has_failed && pinned != 0 && pinned != path.view {
+        tables.count(Counter::ConsistencyViolation);
+    }
+}
+
 /// Puts a repicked path in the place of the old one; state and usage stay.
 #[inline(never)]
 fn repick<T: Tables>(tables: &T, visit: &Visit, previous: &FlowRecord, record: &mut FlowRecord) {
     record.state = previous.state;
     // How the flow began does not change with the frame that finds an instance down.
-    let beginning = record_flags::FROM_CLIENT | record_flags::MIDSTREAM | record_flags::LINKED;
+    let beginning = record_flags::FROM_CLIENT | record_flags::MIDSTREAM | record_flags::LINKED | record_flags::WATCHED;
     record.flags = record.flags & !beginning | previous.flags & beginning | record_flags::OVERLAY;
     tables.count(Counter::TierOverlay);
     if let Some(flow) = tables.flow(&visit.key)
@@ -241,6 +272,11 @@ pub(crate) fn write<T: Tables>(tables: &T, scratch: &mut Scratch, replaces: bool
     if inserted == Inserted::Yes {
         let overlay = record.flags & record_flags::OVERLAY != 0;
         tables.count(if overlay { Counter::TierOverlay } else { Counter::TierTable });
+        if record.flags & record_flags::WATCHED != 0 {
+            let is_tcp = visit.key.protocol() == protocol::TCP;
+            let observed = if is_tcp { Observed::TcpFlow } else { Observed::Flow };
+            tables.count_view(view_key(visit, record.view), observed);
+        }
         return;
     }
     tables.usage_give(visit.tenant, Usage::Unanswered);
@@ -314,6 +350,24 @@ fn ask<T: Tables>(tables: &T, visit: &Visit, previous: Option<&FlowRecord>, ques
 fn graph_of<T: Tables>(tables: &T, tenant: u32, record: &FlowRecord) -> Option<GraphId> {
     let slot = tables.view_slot(ViewKey { tenant, view: record.view })?;
     GraphId::new(tables.view(slot)?.graph as u16)
+}
+
+/// Has the sender of a TCP segment answered with a reset (RFC 9293 section 3.10.7.1). One that comes from an instance gets
+/// none: the ends of the connection have their own.
+#[inline(never)]
+pub(crate) fn tell_reset<F: Frame, T: Tables>(frame: &F, tables: &T, visit: &Visit) {
+    let tuple = &visit.packet.tuple;
+    if visit.kind != PortKind::Attachment || visit.packet.is_error || visit.packet.tcp_flags & tcp::RST != 0 {
+        return;
+    }
+    let notice = Notice {
+        kind: EventKind::Reset,
+        tenant: visit.tenant,
+        element: visit.port.id,
+        value: (tuple.source_port as u32) << 16 | tuple.destination_port as u32,
+        addr: tuple.source,
+    };
+    tables.emit(&notice, frame);
 }
 
 /// Deletes the record that this CPU has claimed for a new flow which is then refused.

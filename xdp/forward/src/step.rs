@@ -6,7 +6,7 @@ use crate::overlay;
 use crate::parse::{Fragment, Packet, Parsed, parse};
 use crate::record;
 use crate::route;
-use crate::tables::Tables;
+use crate::tables::{Observed, Tables};
 use crate::verdict::{Delivery, Outcome, Step, Verdict};
 use crate::walk::Walk;
 use xdp_layout::flow::{FlowKey, FlowRecord, FragmentKey, FragmentPorts, record_flags};
@@ -225,7 +225,7 @@ fn reassociate<T: Tables>(tables: &T, visit: &mut Visit) -> Step<()> {
     Ok(())
 }
 
-/// Record, next element, delivery.
+/// Record, then what follows from it.
 #[inline(always)]
 fn hop<F: Frame, T: Tables>(frame: &mut F, tables: &T, scratch: &mut Scratch) -> Step<Outcome> {
     match record::find(tables, &scratch.visit, &mut scratch.record) {
@@ -237,8 +237,31 @@ fn hop<F: Frame, T: Tables>(frame: &mut F, tables: &T, scratch: &mut Scratch) ->
                 return Err(reason);
             }
         }
+        record::Found::Reset => {
+            record::tell_reset(frame, tables, &scratch.visit);
+            return Err(DropReason::FlowReset);
+        }
     }
-    scratch.next = route::next(&scratch.visit, &scratch.record)?;
+    let outcome = onward(frame, tables, scratch);
+    if scratch.record.flags & record_flags::WATCHED != 0 {
+        let key = record::view_key(&scratch.visit, scratch.record.view);
+        tables.count_view(key, if outcome.is_err() { Observed::DroppedFrame } else { Observed::Frame });
+    }
+    outcome
+}
+
+/// Next element, delivery.
+#[inline(always)]
+fn onward<F: Frame, T: Tables>(frame: &mut F, tables: &T, scratch: &mut Scratch) -> Step<Outcome> {
+    scratch.next = match route::next(&scratch.visit, &scratch.record) {
+        Ok(next) => next,
+        Err(reason) => {
+            if reason == DropReason::NotInPath {
+                tables.count(Counter::ConsistencyViolation);
+            }
+            return Err(reason);
+        }
+    };
     if !route::is_usable(tables, &scratch.visit, &scratch.record, &scratch.next) {
         tables.count(Counter::RecordRepicked);
         scratch.previous = scratch.record;

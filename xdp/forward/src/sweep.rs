@@ -6,6 +6,7 @@ use crate::record::usage_of;
 use crate::tables::{FlowRef, Tables};
 use crate::wire::protocol;
 use xdp_layout::config::IdleClass;
+use xdp_layout::event::Sweep;
 use xdp_layout::flow::{FlowKey, FlowRecord, FlowState};
 
 /// Which idle limit a record falls under.
@@ -15,13 +16,14 @@ pub const fn idle_class(key: &FlowKey, state: u32) -> IdleClass {
         FlowState::Unanswered => IdleClass::Unanswered,
         FlowState::Established if key.protocol() == protocol::TCP => IdleClass::EstablishedTcp,
         FlowState::Established => IdleClass::EstablishedOther,
-        FlowState::Closing | FlowState::Dead => IdleClass::Closing,
+        FlowState::Closing | FlowState::Dead | FlowState::Reset => IdleClass::Closing,
     }
 }
 
-/// Deletes the record of `key` if it was idle for its class's limit, or at once if `force`. True if this call deleted it.
+/// Deletes the record of `key` if it was idle for its class's limit, or does at once what `sweep` asks for. True if this
+/// call deleted it or marked it for a reset.
 #[inline(always)]
-pub fn expire<T: Tables>(tables: &T, key: &FlowKey, now: u32, force: bool) -> bool {
+pub fn expire<T: Tables>(tables: &T, key: &FlowKey, now: u32, sweep: Sweep) -> bool {
     let (Some(config), Some(tenant), Some(flow)) = (tables.config(), key.tenant(), tables.flow(key)) else {
         return false;
     };
@@ -37,8 +39,11 @@ pub fn expire<T: Tables>(tables: &T, key: &FlowKey, now: u32, force: bool) -> bo
         IdleClass::Closing => config.idle[3],
     };
     // Signed: a frame may have come after `now` was read.
-    if !force && (now.wrapping_sub(record.last_seen) as i32) < limit as i32 {
+    if sweep == Sweep::Idle && (now.wrapping_sub(record.last_seen) as i32) < limit as i32 {
         return false;
+    }
+    if sweep == Sweep::Reset && key.protocol() == protocol::TCP {
+        return flow.swap_state(record.state, record.state & !0xff | FlowState::Reset as u32);
     }
     if !flow.swap_state(record.state, record.state & !0xff | FlowState::Dead as u32) {
         return false;

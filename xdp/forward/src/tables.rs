@@ -112,6 +112,21 @@ pub struct Notice {
     pub addr: Addr,
 }
 
+/// What a view on trial is judged by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Observed {
+    /// A record was written, not for TCP.
+    Flow,
+    /// A record was written for TCP.
+    TcpFlow,
+    /// A TCP flow's record was closed by a RST.
+    Reset,
+    /// A frame went on to the next element.
+    Frame,
+    /// A frame was dropped on its way there.
+    DroppedFrame,
+}
+
 /// Which usage counter of a tenant.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Usage {
@@ -179,6 +194,8 @@ pub trait Tables: PlanTables {
     fn count_drop(&self, reason: DropReason, tenant: u32);
     /// Counts a frame of `bytes` delivered to an instance.
     fn count_instance(&self, instance: InstanceId, bytes: u32);
+    /// Counts what a flow of a view met, if that view is on trial.
+    fn count_view(&self, key: ViewKey, observed: Observed);
     /// Tells the agent, with the first bytes of the frame; lost (and harmless) when the ring is full.
     fn emit<F: Frame>(&self, notice: &Notice, frame: &F);
 }

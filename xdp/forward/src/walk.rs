@@ -91,6 +91,7 @@ impl Walk {
         key: &FlowKey,
         question: &Question,
     ) -> Step<()> {
+        self.path.flags = 0;
         let (client, client_port) = question.client(key);
         let (server, server_port) = question.server(key);
         let origin = match (question.origin, question.entry) {
@@ -114,7 +115,7 @@ impl Walk {
             (None, None) => return Err(DropReason::NoActiveView),
         };
         let hash = flow_hash(key, tables.flow_hash_key());
-        let (slot, view) = choose_view(tables, plan, question, graph, hash)?;
+        let (slot, view, is_canary) = choose_view(tables, plan, question, graph, hash)?;
         let exit = match question.exit {
             Some(exit) => Some(exit),
             None => route(tables, graph, Side::Server, server),
@@ -136,6 +137,9 @@ impl Walk {
         self.path.entry = 0;
         self.path.exit = 0;
         self.path.flags = if question.client_is_a { record_flags::CLIENT_IS_A } else { 0 };
+        if is_canary {
+            self.path.flags |= record_flags::WATCHED;
+        }
         self.path.len = 0;
         self.path.cut_position = 0;
         self.path.instances = [0; PATH_MAX];
@@ -168,7 +172,8 @@ impl Walk {
     }
 }
 
-/// The active view: the canary for its share of the flows, by the flow's own hash; so raising the share keeps the first cohort.
+/// The active view and whether it is the canary: that for its share of the flows, by the flow's own hash; so raising the
+/// share keeps the first cohort.
 #[inline(always)]
 fn choose_view<T: PlanTables>(
     tables: &T,
@@ -176,7 +181,8 @@ fn choose_view<T: PlanTables>(
     question: &Question,
     graph: GraphId,
     hash: u64,
-) -> Step<(u32, View)> {
+) -> Step<(u32, View, bool)> {
+    let word = tables.graph(plan, graph);
     if let Some(pinned) = question.view {
         let key = ViewKey { tenant: question.tenant.get(), view: pinned.get() };
         if let Some(slot) = tables.view_slot(key)
@@ -184,12 +190,11 @@ fn choose_view<T: PlanTables>(
             && view.view == key.view
             && view.tenant == key.tenant
         {
-            return Ok((slot, view));
+            return Ok((slot, view, slot == word.canary()));
         }
     }
-    let word = tables.graph(plan, graph);
-    let slot =
-        if cohort(hash, graph) < word.canary_share() && word.canary() != 0 { word.canary() } else { word.stable() };
+    let is_canary = cohort(hash, graph) < word.canary_share() && word.canary() != 0;
+    let slot = if is_canary { word.canary() } else { word.stable() };
     if slot == 0 {
         return Err(DropReason::NoActiveView);
     }
@@ -198,13 +203,14 @@ fn choose_view<T: PlanTables>(
     if view.tenant != question.tenant.get() {
         return Err(DropReason::WrongTenant);
     }
-    Ok((slot, view))
+    Ok((slot, view, is_canary))
 }
 
-/// A flow's place in 0..65536, uncorrelated with its slots in any table.
+/// A flow's place in 0..65535, uncorrelated with its slots in any table. Flows below the canary's share are the canary's, so
+/// raising the share keeps those it has.
 #[inline(always)]
 pub const fn cohort(hash: u64, graph: GraphId) -> u32 {
-    maglev::mix(hash, 0xc0_0000 + graph.get() as u32, 0) >> 16
+    ((maglev::mix(hash, 0xc0_0000 + graph.get() as u32, 0) as u64 * u16::MAX as u64) >> 32) as u32
 }
 
 #[inline(always)]

@@ -69,6 +69,8 @@ counters! {
     ControlForwarded = 20, "control_forwarded";
     /// Records read while the kernel recycled them; the frame was treated as a miss.
     StaleRecord = 21, "stale_record";
+    /// Frames of a flow that met another view, or another instance of a stage, than its first frame did. Stays 0.
+    ConsistencyViolation = 22, "consistency_violation";
 }
 
 /// Number of counters; size of the counter array.

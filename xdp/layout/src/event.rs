@@ -12,6 +12,9 @@ pub enum EventKind {
     /// Tell the sender `addr` behind `element` that its datagram was too big; `value` is the limit in bytes and `frame` begins
     /// with the datagram.
     TooBig = 2,
+    /// Answer the TCP segment `frame`, which came from `addr` behind `element`, with a reset; `value` is its ports, the
+    /// source's in the high half.
+    Reset = 3,
 }
 
 /// Bytes of the frame an event carries.
@@ -45,6 +48,46 @@ pub struct Traffic {
     pub bytes: u64,
 }
 
+/// What the flows of a view on trial met, a per-CPU set of counts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct ViewTraffic {
+    /// Records written.
+    pub flows: u64,
+    /// Those of TCP.
+    pub tcp_flows: u64,
+    /// Records of TCP closed by a RST of either end, or of a function.
+    pub tcp_resets: u64,
+    /// Frames on their way to the next element, counted at every hop.
+    pub frames: u64,
+    /// Those of them that were dropped.
+    pub dropped: u64,
+}
+
+/// What [`SweepHeader::force`] asks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum Sweep {
+    /// Delete records that are idle.
+    Idle = 0,
+    /// Delete records, idle or not.
+    Delete = 1,
+    /// Have TCP flows reset ([`crate::flow::FlowState::Reset`]), delete the records of others.
+    Reset = 2,
+}
+
+impl Sweep {
+    /// Decodes; anything unknown is `Idle`.
+    #[inline(always)]
+    pub const fn from_raw(raw: u32) -> Self {
+        match raw {
+            1 => Self::Delete,
+            2 => Self::Reset,
+            _ => Self::Idle,
+        }
+    }
+}
+
 /// Key of the per-tenant drop counters.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -61,11 +104,11 @@ pub struct TenantDropKey {
 pub struct SweepHeader {
     /// Out: the tick counter.
     pub ticks: u64,
-    /// 1 to delete whether idle or not.
+    /// [`Sweep`].
     pub force: u32,
     /// Keys that follow.
     pub count: u32,
-    /// Out: records deleted.
+    /// Out: records deleted, or marked for a reset.
     pub deleted: u32,
     /// Must be 0.
     pub reserved: [u32; 3],

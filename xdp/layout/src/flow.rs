@@ -49,6 +49,8 @@ pub enum FlowState {
     Closing = 3,
     /// Claimed by one CPU for replacement or deletion; a reader treats it as a miss.
     Dead = 4,
+    /// TCP, to be reset: its frames are dropped, and their senders answered with a reset.
+    Reset = 5,
 }
 
 impl FlowState {
@@ -59,6 +61,7 @@ impl FlowState {
             1 => Self::Unanswered,
             2 => Self::Established,
             3 => Self::Closing,
+            5 => Self::Reset,
             _ => Self::Dead,
         }
     }
@@ -90,6 +93,8 @@ pub mod record_flags {
     pub const ENDS_AT_FUNCTION: u8 = 32;
     /// An outside record that was linked to its inside record by a note.
     pub const LINKED: u8 = 64;
+    /// Picked by a view on trial: what happens to the flow is counted for the view.
+    pub const WATCHED: u8 = 128;
 }
 
 /// The connection-table entry of a flow. 64 bytes, one cache line.

@@ -31,6 +31,7 @@ pub const MAPS: &[(&str, u32, u32)] = &[
     (COUNTERS, 4, 8),
     (TENANT_DROPS, 8, 8),
     (INSTANCE_TRAFFIC, 4, 16),
+    (VIEW_TRAFFIC, 8, 40),
     (EVENTS, 0, 0),
     (SCRATCH, 4, 0),
 ];
@@ -93,6 +94,8 @@ pub const COUNTERS: &str = "COUNTERS";
 pub const TENANT_DROPS: &str = "TENANT_DROPS";
 /// Per-CPU array by instance id: frames and bytes delivered to it.
 pub const INSTANCE_TRAFFIC: &str = "INSTANCE_TRAFFIC";
+/// Per-CPU hash: [`crate::plan::ViewKey`] of a view on trial to [`crate::event::ViewTraffic`].
+pub const VIEW_TRAFFIC: &str = "VIEW_TRAFFIC";
 /// Ring buffer of [`crate::event::Event`].
 pub const EVENTS: &str = "EVENTS";
 /// Per-CPU array of one `xdp_forward::Scratch`.

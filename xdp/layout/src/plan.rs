@@ -85,7 +85,7 @@ impl TableWord {
 }
 
 /// A graph's active views: `stable` and `canary` view slots (24 bits each) and the canary's share of new flows in
-/// 1/65536 (16 bits). 0 means the graph has no active view; slot 0 is never used.
+/// 1/65535 (16 bits), so that 65,535 is all of them. 0 means the graph has no active view; slot 0 is never used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(transparent)]
 pub struct GraphWord(pub u64);
@@ -105,7 +105,7 @@ impl GraphWord {
     pub const fn canary(self) -> u32 {
         (self.0 >> 16) as u32 & 0xff_ffff
     }
-    /// Share of new flows in 1/65536.
+    /// Share of new flows in 1/65535.
     #[inline(always)]
     pub const fn canary_share(self) -> u32 {
         self.0 as u32 & 0xffff

@@ -92,6 +92,8 @@ reasons! {
     NoTag = 30, "no_tag";
     /// The destination belongs to another tenant: tables are inconsistent, and isolation comes first.
     WrongTenant = 31, "wrong_tenant";
+    /// The flow's view was retired at its deadline by reset; senders of TCP segments are answered with a RST.
+    FlowReset = 32, "flow_reset";
 }
 
 /// Number of reasons; size of the counter array.

@@ -8,7 +8,7 @@ use core::ffi::c_void;
 use core::intrinsics::{AtomicOrdering, atomic_cxchg, atomic_xadd};
 use core::ptr;
 use xdp_forward::frame::Frame;
-use xdp_forward::tables::{FlowRef, Inserted, Notice, PlanTables, Round, Tables, Usage, owner};
+use xdp_forward::tables::{FlowRef, Inserted, Notice, Observed, PlanTables, Round, Tables, Usage, owner};
 use xdp_layout::config::{Config, MAGIC};
 use xdp_layout::event::{EVENT_FRAME, Event, TenantDropKey};
 use xdp_layout::flow::{FlowKey, FlowRecord, FragmentKey, FragmentPorts, Neighbour, NeighbourKey, Note, NoteKey};
@@ -337,6 +337,28 @@ impl Tables for Kernel {
             unsafe {
                 (*traffic).frames += 1;
                 (*traffic).bytes += bytes as u64;
+            }
+        }
+    }
+    #[inline(never)]
+    fn count_view(&self, key: ViewKey, observed: Observed) {
+        let Some(traffic) = VIEW_TRAFFIC.get_ptr_mut(key) else {
+            return;
+        };
+        // SAFETY: this CPU's own words.
+        unsafe {
+            match observed {
+                Observed::Flow => (*traffic).flows += 1,
+                Observed::TcpFlow => {
+                    (*traffic).flows += 1;
+                    (*traffic).tcp_flows += 1;
+                }
+                Observed::Reset => (*traffic).tcp_resets += 1,
+                Observed::Frame => (*traffic).frames += 1,
+                Observed::DroppedFrame => {
+                    (*traffic).frames += 1;
+                    (*traffic).dropped += 1;
+                }
             }
         }
     }

@@ -19,7 +19,7 @@ use xdp_forward::sweep::expire;
 use xdp_forward::tables::{PlanTables, Round};
 use xdp_forward::{Arrival, Scratch, Verdict, step};
 use xdp_layout::config::{Handover, MAGIC};
-use xdp_layout::event::{SWEEP_DELETED, SWEEP_FORCE, SweepHeader};
+use xdp_layout::event::{SWEEP_DELETED, SWEEP_FORCE, Sweep, SweepHeader};
 use xdp_layout::flow::FlowKey;
 use xdp_layout::port::target_flags;
 use xdp_layout::{Addr, Counter, DropReason};
@@ -131,10 +131,11 @@ pub fn sweep(ctx: TcContext) -> i32 {
     let Some([force, count]) = frame.words_at(SWEEP_FORCE) else {
         return TC_ACT_SHOT as i32;
     };
-    let mut sweep =
-        Sweep { skb: ctx.skb.skb, offset: size_of::<SweepHeader>() as u32, now: ticks as u32, force, deleted: 0 };
-    Kernel.repeat(count, &mut sweep);
-    let deleted = sweep.deleted;
+    let sweep = Sweep::from_raw(force);
+    let mut keys =
+        Keys { skb: ctx.skb.skb, offset: size_of::<SweepHeader>() as u32, now: ticks as u32, sweep, deleted: 0 };
+    Kernel.repeat(count, &mut keys);
+    let deleted = keys.deleted;
     if !frame.store(0, ticks.to_ne_bytes()) || !frame.store(SWEEP_DELETED, deleted.to_ne_bytes()) {
         return TC_ACT_SHOT as i32;
     }
@@ -142,15 +143,15 @@ pub fn sweep(ctx: TcContext) -> i32 {
 }
 
 /// Expires one key a round.
-struct Sweep {
+struct Keys {
     skb: *mut __sk_buff,
     offset: u32,
     now: u32,
-    force: u32,
+    sweep: Sweep,
     deleted: u32,
 }
 
-impl Round for Sweep {
+impl Round for Keys {
     #[inline(always)]
     fn round(&mut self) -> bool {
         let Some([a, b, c, d, e, f, g, h, i, j]) = tc::TcFrame(self.skb).words_at(self.offset) else {
@@ -164,7 +165,7 @@ impl Round for Sweep {
             tenant_protocol: j,
         };
         self.offset += size_of::<FlowKey>() as u32;
-        self.deleted += expire(&Kernel, &key, self.now, self.force != 0) as u32;
+        self.deleted += expire(&Kernel, &key, self.now, self.sweep) as u32;
         true
     }
 }

@@ -7,7 +7,7 @@ use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, Rin
 use xdp_forward::Scratch;
 use xdp_layout::config::Config;
 use xdp_layout::counter::COUNTERS as COUNTERS_MAX;
-use xdp_layout::event::{TenantDropKey, Traffic};
+use xdp_layout::event::{TenantDropKey, Traffic, ViewTraffic};
 use xdp_layout::flow::{FlowKey, FlowRecord, FragmentKey, FragmentPorts, Neighbour, NeighbourKey, Note, NoteKey};
 use xdp_layout::plan::{
     BANK_WORDS, BANKS, EDGES_MAX, Edge, NODES_MAX, Node, NodeKey, OriginKey, OutsideKey, OutsideOwners, PAGE_SLOTS,
@@ -79,6 +79,8 @@ pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS_M
 pub static TENANT_DROPS: PerCpuHashMap<TenantDropKey, u64> = PerCpuHashMap::with_max_entries(262_144, NO_PREALLOC);
 #[map]
 pub static INSTANCE_TRAFFIC: PerCpuArray<Traffic> = PerCpuArray::with_max_entries(IDS, 0);
+#[map]
+pub static VIEW_TRAFFIC: PerCpuHashMap<ViewKey, ViewTraffic> = PerCpuHashMap::with_max_entries(4096, NO_PREALLOC);
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 /// Working memory, in place of the stack.

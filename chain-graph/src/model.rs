@@ -222,6 +222,10 @@ pub struct Instance {
     pub outside: Vec<OutsideBlock>,
     /// Declared down: flows are picked around it. Part of no plan.
     pub down: bool,
+    /// Flows it is sized for; 0 if that is not declared. No limit on the data path: an abort of a rollout does not return
+    /// more flows than this. Part of no plan.
+    #[serde(default)]
+    pub max_flows: u32,
 }
 
 /// The ports of an instance.

@@ -7,6 +7,7 @@ use crate::resource::{Kind, Resource, ResourcePath, TenantSpec};
 use crate::state::{Applied, DesiredState, REQUESTS_REMEMBERED, Setting, check, find};
 use crate::store::{RestoreError, Stored};
 use chain_graph::model::{Attachment, Desired, Graph, Instance, NetworkFunction, ReplicaSet, Tenant};
+use chain_graph::rollout::Timestamp;
 use chain_graph::{Image, Plan};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,14 +18,16 @@ pub(crate) struct Draft<'a> {
     old: &'a DesiredState,
     next: DesiredState,
     command: &'a Command,
+    now: Timestamp,
     used: BTreeMap<Kind, Used>,
     done: BTreeMap<ResourcePath, Action>,
     refusals: Vec<Refusal>,
 }
 
 impl<'a> Draft<'a> {
-    pub(crate) fn new(old: &'a DesiredState, command: &'a Command) -> Self {
-        Self { old, next: old.clone(), command, used: BTreeMap::new(), done: BTreeMap::new(), refusals: Vec::new() }
+    pub(crate) fn new(old: &'a DesiredState, command: &'a Command, now: Timestamp) -> Self {
+        let (used, done) = (BTreeMap::new(), BTreeMap::new());
+        Self { old, next: old.clone(), command, now, used, done, refusals: Vec::new() }
     }
 
     /// Carries out all operations: puts with owners first, then deletions with owners last.
@@ -45,6 +48,7 @@ impl<'a> Draft<'a> {
                 Operation::Delete { when, cascade, .. } => {
                     deletions.insert(path, (*when, *cascade));
                 }
+                Operation::Rollout { .. } => self.refusals.push(Refusal::NotFound(path)),
             }
         }
         if self.command.prune {
@@ -184,6 +188,7 @@ impl<'a> Draft<'a> {
                             ports: spec.ports,
                             outside: spec.outside,
                             down: spec.down,
+                            max_flows: spec.max_flows,
                         },
                     );
                 }
@@ -428,7 +433,7 @@ pub(crate) fn restore(stored: Stored, setting: Setting) -> Result<DesiredState, 
     let Stored { cluster: _, revision, cursors, entries, plan, requests } = stored;
     let empty = DesiredState::empty(setting).map_err(RestoreError::Refused)?;
     let command = Command::batch(Vec::new());
-    let mut draft = Draft::new(&empty, &command);
+    let mut draft = Draft::new(&empty, &command, Timestamp::from_millis(0));
     for (path, entry) in &entries {
         if entry.resource.path() != *path {
             return Err(RestoreError::Damaged(format!("resources {path}: holds {}", entry.resource.path())));

@@ -1,9 +1,13 @@
 //! Commands: the only way in which desired state changes.
 
+use crate::rollout::RolloutVerb;
 use crate::{Entry, Kind, Resource, ResourcePath};
+use chain_graph::model::ObjectKey;
+use chain_graph::rollout::{self, Place};
 use chain_graph::{BuildError, Violation};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use xdp_layout::ViewId;
 
 /// Longest request id, in characters.
 pub const REQUEST_ID_MAX: usize = 64;
@@ -40,6 +44,13 @@ pub enum Operation {
         /// Also delete what it owns. Without it, a resource that owns others is refused.
         cascade: bool,
     },
+    /// Starts or drives a rollout. Carried out after all puts and deletions of the command.
+    Rollout {
+        /// The graph.
+        graph: ObjectKey,
+        /// What happens.
+        verb: RolloutVerb,
+    },
 }
 
 impl Operation {
@@ -48,6 +59,7 @@ impl Operation {
         match self {
             Self::Put { resource, .. } => resource.path(),
             Self::Delete { path, .. } => path.clone(),
+            Self::Rollout { graph, .. } => ResourcePath::Graph(graph.clone()),
         }
     }
 }
@@ -78,6 +90,11 @@ impl Command {
     /// Deletes one resource that owns no others.
     pub fn delete(path: ResourcePath) -> Self {
         Self::one(Operation::Delete { path, when: Precondition::None, cascade: false })
+    }
+
+    /// Starts or drives a rollout.
+    pub fn rollout(graph: ObjectKey, verb: RolloutVerb) -> Self {
+        Self::one(Operation::Rollout { graph, verb })
     }
 
     /// Several operations.
@@ -165,6 +182,22 @@ pub enum Refusal {
         /// How many there are.
         limit: u32,
     },
+    /// A change would disturb a rollout that is running.
+    RolloutRunning {
+        /// The graph.
+        path: ResourcePath,
+        /// Where the rollout is.
+        place: Place,
+    },
+    /// The rollout does not allow it.
+    Rollout(rollout::Rejected),
+    /// The graph never had that view, or it is not remembered.
+    UnknownVersion {
+        /// The graph.
+        path: ResourcePath,
+        /// The view.
+        view: ViewId,
+    },
     /// No plan can be made of it.
     Build(BuildError),
     /// The request id was used by another command.
@@ -191,6 +224,15 @@ impl fmt::Display for Refusal {
             Self::Duplicate(path) => write!(f, "{path} occurs twice"),
             Self::NumbersExhausted { path, kind, limit } => {
                 write!(f, "{path}: all {limit} numbers for resources of kind {kind} are in use")
+            }
+            Self::RolloutRunning { path, place } => write!(
+                f,
+                "{path}: the rollout of it is {place} and would be disturbed; wait for its end, abort it, or replace it by a \
+                 rollout to what you want"
+            ),
+            Self::Rollout(rejected) => rejected.fmt(f),
+            Self::UnknownVersion { path, view } => {
+                write!(f, "{path}: view {view} is not remembered; its history lists those to go back to")
             }
             Self::Build(error) => match std::error::Error::source(error) {
                 Some(cause) => write!(f, "{error}: {cause}"),

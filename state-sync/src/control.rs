@@ -1,5 +1,6 @@
 //! The one writer: commands in, durable state and a programmed data path out.
 
+use crate::clock::{Clock, SystemClock};
 use crate::command::{Change, Command, Rejected};
 use crate::dataplane::{DataPlane, DataPlaneError, Installed, Observer};
 use crate::state::{Applied, DesiredState};
@@ -13,17 +14,19 @@ use tokio::sync::{mpsc, oneshot, watch};
 use xdp_layout::Generation;
 
 /// How the control plane runs.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub struct ControlOptions {
     /// Commands that may wait; further ones are held back at the caller.
     pub queue: usize,
     /// Time between two attempts while the data path is not programmed in full, and between two looks at whether it still is.
     pub retry: Duration,
+    /// The clock of rollouts.
+    pub clock: Arc<dyn Clock>,
 }
 
 impl Default for ControlOptions {
     fn default() -> Self {
-        Self { queue: 1024, retry: Duration::from_secs(1) }
+        Self { queue: 1024, retry: Duration::from_secs(1), clock: Arc::new(SystemClock) }
     }
 }
 
@@ -96,6 +99,7 @@ pub struct ControlPlane {
     state: watch::Receiver<Arc<DesiredState>>,
     programmed: watch::Receiver<Arc<Programmed>>,
     observer: Arc<dyn Observer>,
+    clock: Arc<dyn Clock>,
 }
 
 impl ControlPlane {
@@ -122,17 +126,29 @@ impl ControlPlane {
         let (programmed_out, programmed_in) = watch::channel(programmed);
         let observer = dataplane.observer();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-        let writer =
-            Writer { store, dataplane, state: state_out, programmed: programmed_out, queue, retry: options.retry };
+        let writer = Writer {
+            store,
+            dataplane,
+            state: state_out,
+            programmed: programmed_out,
+            queue,
+            retry: options.retry,
+            clock: Arc::clone(&options.clock),
+        };
         let thread = std::thread::Builder::new()
             .name("control-plane".to_owned())
             .spawn(move || runtime.block_on(writer.run()))?;
-        Ok((Self { jobs, state: state_in, programmed: programmed_in, observer }, thread))
+        Ok((Self { jobs, state: state_in, programmed: programmed_in, observer, clock: options.clock }, thread))
     }
 
     /// The state after the last command that was made durable.
     pub fn state(&self) -> Arc<DesiredState> {
         Arc::clone(&self.state.borrow())
+    }
+
+    /// The same, and every later one.
+    pub fn watch_state(&self) -> watch::Receiver<Arc<DesiredState>> {
+        self.state.clone()
     }
 
     /// How far the data path has followed; changes can be awaited on it.
@@ -155,7 +171,7 @@ impl ControlPlane {
     /// # Errors
     /// [`Rejected`] as for [`write`](Self::write).
     pub fn validate(&self, command: &Command) -> Result<Applied, Rejected> {
-        self.state().apply(command)
+        self.state().apply(command, self.clock.now())
     }
 
     /// Looks at the data path, on a thread where that may block.
@@ -186,6 +202,7 @@ struct Writer {
     programmed: watch::Sender<Arc<Programmed>>,
     queue: mpsc::Receiver<Job>,
     retry: Duration,
+    clock: Arc<dyn Clock>,
 }
 
 impl Writer {
@@ -214,11 +231,12 @@ impl Writer {
     /// Carries out commands that came together: one transaction, one installation.
     fn serve(&mut self, jobs: Vec<Job>) {
         let old = Arc::clone(&self.state.borrow());
+        let now = self.clock.now();
         let mut next: Option<DesiredState> = None;
         let mut touched: BTreeSet<ResourcePath> = BTreeSet::new();
         let mut accepted = Vec::new();
         for Job { command, reply } in jobs {
-            match next.as_ref().unwrap_or(&old).apply(&command) {
+            match next.as_ref().unwrap_or(&old).apply(&command, now) {
                 Ok(Applied { state, changes, changed }) => {
                     if changed {
                         let real = changes.iter().filter(|change| change.action != Action::Unchanged);

@@ -29,6 +29,13 @@ pub trait DataPlane: Send {
         None
     }
 
+    /// Resets every flow of a view: TCP flows hear of it from the front end, all lose their records. Returns how many there
+    /// were. Doing it again does no harm. Blocks.
+    ///
+    /// # Errors
+    /// The flows could not be reset, or not all of them.
+    fn reset_flows(&mut self, tenant: TenantId, view: ViewId) -> Result<u64, DataPlaneError>;
+
     /// A handle to look at the data path while images are installed.
     fn observer(&self) -> Arc<dyn Observer>;
 }
@@ -58,6 +65,51 @@ pub trait Observer: Send + Sync {
     /// # Errors
     /// The data path could not be read.
     fn trace(&self, query: &TraceQuery) -> Result<Trace, DataPlaneError>;
+
+    /// Counts the records of every view. Takes as long as a walk over the connection table.
+    ///
+    /// # Errors
+    /// The data path could not be read, or not in full.
+    fn census(&self) -> Result<Census, DataPlaneError>;
+
+    /// What the data path has counted for a view; `None` if it does not watch that view.
+    ///
+    /// # Errors
+    /// The data path could not be read.
+    fn view_counters(&self, tenant: TenantId, view: ViewId) -> Result<Option<ViewCounters>, DataPlaneError>;
+}
+
+/// Records by view.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Census {
+    /// The plan that was in force when the count began; `None` before the first.
+    pub generation: Option<Generation>,
+    /// Views that a record or a note names; absent means none does.
+    pub views: BTreeMap<(TenantId, ViewId), ViewCensus>,
+}
+
+/// Records of one view.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ViewCensus {
+    /// Records and notes that name it.
+    pub records: u64,
+    /// Records among them whose path names an instance.
+    pub instances: BTreeMap<InstanceId, u64>,
+}
+
+/// Counters of one view, summed over CPUs. They rise while the view is watched.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ViewCounters {
+    /// Flows that began.
+    pub flows: u64,
+    /// TCP flows among them.
+    pub tcp_flows: u64,
+    /// TCP flows that were reset.
+    pub tcp_resets: u64,
+    /// Frames that came in.
+    pub frames: u64,
+    /// Frames among them that were dropped.
+    pub dropped: u64,
 }
 
 /// What went wrong in the data path: operation, object and cause as text for operators.

@@ -10,6 +10,7 @@
 //! state out, the same everywhere.
 
 mod apply;
+mod clock;
 mod command;
 mod control;
 mod dataplane;
@@ -17,19 +18,23 @@ mod memo;
 mod numbers;
 mod plan;
 mod resource;
+mod rollout;
 mod state;
 mod store;
 
+pub use clock::{Clock, SystemClock};
 pub use command::{Action, Change, Command, Operation, Precondition, REQUEST_ID_MAX, Refusal, Rejected};
 pub use control::{ControlOptions, ControlPlane, Outcome, Programmed, WriteError};
 pub use dataplane::{
-    Counters, DataPlane, DataPlaneError, DataPlaneStatus, FlowEntry, FlowPage, FlowQuery, FlowUsage, Hop, HopReason,
-    HopTarget, Installed, Observer, PendingPort, PendingReason, PortOwner, Trace, TraceEnd, TraceQuery,
+    Census, Counters, DataPlane, DataPlaneError, DataPlaneStatus, FlowEntry, FlowPage, FlowQuery, FlowUsage, Hop,
+    HopReason, HopTarget, Installed, Observer, PendingPort, PendingReason, PortOwner, Trace, TraceEnd, TraceQuery,
+    ViewCensus, ViewCounters,
 };
 pub use memo::RequestMemo;
 pub use resource::{
     AttachmentSpec, FunctionSpec, GraphSpec, InstanceSpec, Kind, PathError, ReplicaSetSpec, Resource, ResourcePath,
     TenantSpec,
 };
+pub use rollout::{Report, Role, RolloutVerb, VERSIONS_KEPT, Version};
 pub use state::{Applied, DesiredState, Entry, REQUESTS_REMEMBERED, Setting};
 pub use store::{FORMAT, Store, StoreError};

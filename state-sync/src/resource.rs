@@ -249,6 +249,8 @@ pub struct InstanceSpec {
     pub ports: Ports,
     pub outside: Vec<OutsideBlock>,
     pub down: bool,
+    #[serde(default)]
+    pub max_flows: u32,
 }
 
 /// A graph as written. Fields as in [`Graph`].
@@ -348,8 +350,9 @@ impl ReplicaSetSpec {
 impl InstanceSpec {
     /// What was written for an instance of a replica set of `function`.
     pub fn of(function: &ResourceName, replica_set: &ResourceName, instance: &Instance) -> Self {
-        let Instance { name, id: _, weight, ports, outside, down } = instance.clone();
-        Self { function: function.clone(), replica_set: replica_set.clone(), name, weight, ports, outside, down }
+        let Instance { name, id: _, weight, ports, outside, down, max_flows } = instance.clone();
+        let (function, replica_set) = (function.clone(), replica_set.clone());
+        Self { function, replica_set, name, weight, ports, outside, down, max_flows }
     }
 }
 

@@ -4,8 +4,10 @@ use crate::apply::Draft;
 use crate::command::{Change, Command, REQUEST_ID_MAX, Refusal, Rejected};
 use crate::numbers::Cursors;
 use crate::resource::{FunctionSpec, GraphSpec, InstanceSpec, ReplicaSetSpec, Resource, ResourcePath};
+use crate::rollout::{Lineage, Version};
 use crate::{Action, RequestMemo};
-use chain_graph::model::Desired;
+use chain_graph::model::{Desired, ObjectKey};
+use chain_graph::rollout::{Draining, Rollout, Timestamp};
 use chain_graph::{Checked, Cluster, Image, check_after, check_capacity};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
@@ -49,6 +51,7 @@ pub struct DesiredState {
     pub(crate) revisions: BTreeMap<ResourcePath, u64>,
     pub(crate) cursors: Cursors,
     pub(crate) requests: VecDeque<Arc<RequestMemo>>,
+    pub(crate) lineages: BTreeMap<ObjectKey, Arc<Lineage>>,
 }
 
 /// What a command did.
@@ -79,14 +82,15 @@ impl DesiredState {
             revisions: BTreeMap::new(),
             cursors: Cursors::default(),
             requests: VecDeque::new(),
+            lineages: BTreeMap::new(),
         })
     }
 
-    /// What the command makes of this state.
+    /// What the command makes of this state. `now`: when it was accepted; part of the command wherever commands are kept.
     ///
     /// # Errors
     /// [`Rejected`] with everything that is wrong with the command.
-    pub fn apply(&self, command: &Command) -> Result<Applied, Rejected> {
+    pub fn apply(&self, command: &Command, now: Timestamp) -> Result<Applied, Rejected> {
         let length = command.request_id.chars().count();
         if length > REQUEST_ID_MAX {
             return Err(Refusal::RequestIdTooLong(length).into());
@@ -94,7 +98,7 @@ impl DesiredState {
         if let Some(memo) = self.requests.iter().find(|memo| memo.is(&command.request_id)) {
             return self.repeat(memo, command);
         }
-        let mut draft = Draft::new(self, command);
+        let mut draft = Draft::new(self, command, now);
         draft.run();
         draft.finish()
     }
@@ -139,6 +143,27 @@ impl DesiredState {
     /// Everything the data plane needs, the plan included.
     pub const fn image(&self) -> &Arc<Image> {
         &self.image
+    }
+
+    /// The rollouts of a graph; `None` if there is no such graph.
+    pub fn rollout(&self, graph: &ObjectKey) -> Option<&Rollout> {
+        self.lineages.get(graph).map(|lineage| lineage.rollout())
+    }
+
+    /// The graphs with the state of their rollouts, in the order of their names.
+    pub fn rollouts(&self) -> impl Iterator<Item = &Rollout> {
+        self.lineages.values().map(|lineage| lineage.rollout())
+    }
+
+    /// The versions of a graph, the newest first: those that are installed, and those before up to
+    /// [`VERSIONS_KEPT`](crate::VERSIONS_KEPT) in all.
+    pub fn versions(&self, graph: &ObjectKey) -> Vec<Version> {
+        self.lineages.get(graph).map(|lineage| lineage.versions()).unwrap_or_default()
+    }
+
+    /// Views that take no new flows and are still installed, in the order of their graphs' names.
+    pub fn draining(&self) -> impl Iterator<Item = (&ObjectKey, &Draining)> {
+        self.lineages.iter().flat_map(|(key, lineage)| lineage.draining().iter().map(move |view| (key, view)))
     }
 
     /// What it was made for.

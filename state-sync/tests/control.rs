@@ -6,13 +6,14 @@ use chain_graph::Image;
 use chain_graph::model::Side;
 use common::*;
 use state_sync::{
-    Command, ControlOptions, ControlPlane, Counters, DataPlane, DataPlaneError, DataPlaneStatus, FlowPage, FlowQuery,
-    Installed, Observer, PendingPort, PendingReason, PortOwner, Store, Trace, TraceQuery, WriteError,
+    Census, Command, ControlOptions, ControlPlane, Counters, DataPlane, DataPlaneError, DataPlaneStatus, FlowPage,
+    FlowQuery, Installed, Observer, PendingPort, PendingReason, PortOwner, Store, Trace, TraceQuery, ViewCounters,
+    WriteError,
 };
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
-use xdp_layout::AttachmentId;
+use xdp_layout::{AttachmentId, TenantId, ViewId};
 
 /// What the fake does at its next installation, and what it did.
 #[derive(Default)]
@@ -71,6 +72,10 @@ impl DataPlane for Fake {
         self.0.lock().expect("no panic before").changed.take()
     }
 
+    fn reset_flows(&mut self, _tenant: TenantId, _view: ViewId) -> Result<u64, DataPlaneError> {
+        Ok(0)
+    }
+
     fn observer(&self) -> Arc<dyn Observer> {
         Arc::new(self.clone())
     }
@@ -85,6 +90,12 @@ impl Observer for Fake {
     }
     fn flows(&self, _query: &FlowQuery) -> Result<FlowPage, DataPlaneError> {
         Ok(FlowPage::default())
+    }
+    fn census(&self) -> Result<Census, DataPlaneError> {
+        Ok(Census::default())
+    }
+    fn view_counters(&self, _tenant: TenantId, _view: ViewId) -> Result<Option<ViewCounters>, DataPlaneError> {
+        Ok(None)
     }
     fn trace(&self, _query: &TraceQuery) -> Result<Trace, DataPlaneError> {
         Err(DataPlaneError { operation: "trace".to_owned(), cause: "there is no core here".to_owned() })

@@ -16,10 +16,10 @@ fn actions(changes: &[state_sync::Change]) -> Vec<(String, Action)> {
 fn a_batch_may_be_in_any_order_and_a_repetition_changes_nothing() {
     let mut resources = chain();
     resources.reverse();
-    let first = empty().apply(&puts(resources.clone())).expect("accepted");
+    let first = empty().apply(&puts(resources.clone()), NOW).expect("accepted");
     assert!(first.changed && first.changes.iter().all(|change| change.action == Action::Created));
     assert_eq!(first.changes.len(), resources.len());
-    let again = first.state.apply(&puts(resources)).expect("accepted");
+    let again = first.state.apply(&puts(resources), NOW).expect("accepted");
     assert!(!again.changed);
     assert!(again.changes.iter().all(|change| change.action == Action::Unchanged));
     assert_eq!(dump(&again.state), dump(&first.state));
@@ -41,7 +41,7 @@ fn everything_wrong_is_reported_at_once_and_nothing_changes() {
         spec.client = vec![name("unknown")];
     }
     let orphan = attachment("nobody", "x", Side::Client, "eth9");
-    let rejected = state.apply(&puts(vec![tenant("good"), bad, orphan])).expect_err("three things are wrong");
+    let rejected = state.apply(&puts(vec![tenant("good"), bad, orphan]), NOW).expect_err("three things are wrong");
     let kinds: Vec<ViolationKind> = rejected.violations.iter().map(|violation| violation.kind).collect();
     assert!(kinds.contains(&ViolationKind::UnknownFunction), "{kinds:?}");
     assert!(kinds.contains(&ViolationKind::UnknownAttachment), "{kinds:?}");
@@ -55,13 +55,13 @@ fn preconditions_hold_or_refuse() {
     let state = after(&empty(), [puts(vec![tenant("acme")])]);
     let put = |when| Command::one(Operation::Put { resource: tenant("acme"), when });
     let acme = path("tenants/acme");
-    let refusals = |command: &Command| state.apply(command).expect_err("refused").refusals;
+    let refusals = |command: &Command| state.apply(command, NOW).expect_err("refused").refusals;
     assert_eq!(refusals(&put(Precondition::Absent)), [Refusal::AlreadyExists(acme.clone())]);
     assert_eq!(
         refusals(&put(Precondition::Revision(7))),
         [Refusal::RevisionMismatch { path: acme.clone(), expected: 7, actual: 1 }]
     );
-    assert!(state.apply(&put(Precondition::Revision(1))).is_ok());
+    assert!(state.apply(&put(Precondition::Revision(1)), NOW).is_ok());
     let other = path("tenants/other");
     assert_eq!(refusals(&Command::delete(other.clone())), [Refusal::NotFound(other)]);
 }
@@ -70,11 +70,11 @@ fn preconditions_hold_or_refuse() {
 fn owners_are_deleted_only_with_what_they_own_or_by_force() {
     let state = after(&empty(), [puts(chain())]);
     let acme = path("tenants/acme");
-    let rejected = state.apply(&Command::delete(acme.clone())).expect_err("it owns three");
+    let rejected = state.apply(&Command::delete(acme.clone()), NOW).expect_err("it owns three");
     let child = path("tenants/acme/attachments/clients");
     assert_eq!(rejected.refusals, [Refusal::HasChildren { path: acme.clone(), child, count: 3 }]);
     let force = Operation::Delete { path: acme, when: Precondition::None, cascade: true };
-    let applied = state.apply(&Command::one(force)).expect("forced");
+    let applied = state.apply(&Command::one(force), NOW).expect("forced");
     assert_eq!(applied.changes.len(), 4);
     assert_eq!(applied.state.entries().count(), 3, "the function stays");
 }
@@ -83,7 +83,7 @@ fn owners_are_deleted_only_with_what_they_own_or_by_force() {
 fn a_function_in_use_cannot_be_deleted_even_by_force() {
     let state = after(&empty(), [puts(chain())]);
     let force = Operation::Delete { path: path("networkFunctions/fw"), when: Precondition::None, cascade: true };
-    let rejected = state.apply(&Command::one(force)).expect_err("a graph names it");
+    let rejected = state.apply(&Command::one(force), NOW).expect_err("a graph names it");
     assert_eq!(rejected.violations.iter().map(|v| v.kind).collect::<Vec<_>>(), [ViolationKind::UnknownFunction]);
 }
 
@@ -107,12 +107,12 @@ fn a_chosen_vni_is_kept_and_given_to_nobody_else() {
     let state = after(&empty(), [puts(vec![tenant("a"), with_vni("b", 1), tenant("c")])]);
     let vni = |text: &str| state.get(&path(text)).expect(text).number;
     assert_eq!((vni("tenants/a"), vni("tenants/b"), vni("tenants/c")), (2, 1, 3));
-    let rejected = state.apply(&puts(vec![with_vni("b", 9)])).expect_err("it cannot change");
+    let rejected = state.apply(&puts(vec![with_vni("b", 9)]), NOW).expect_err("it cannot change");
     assert_eq!(rejected.refusals, [Refusal::Immutable { path: path("tenants/b"), field: "vni", value: 1 }]);
-    let rejected = state.apply(&puts(vec![with_vni("d", 1)])).expect_err("it is taken");
+    let rejected = state.apply(&puts(vec![with_vni("d", 1)]), NOW).expect_err("it is taken");
     assert_eq!(rejected.violations.first().map(|violation| violation.kind), Some(ViolationKind::DuplicateId));
     // Putting the tenant without a VNI keeps it.
-    assert!(!state.apply(&puts(vec![tenant("b")])).expect("accepted").changed);
+    assert!(!state.apply(&puts(vec![tenant("b")]), NOW).expect("accepted").changed);
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn pruning_stays_within_what_is_listed() {
         after(&state, [puts(vec![attachment("acme", "spare", Side::Client, "eth3"), instance("fw", "v1", "b", 2)])]);
     let mut command = puts(chain());
     command.prune = true;
-    let applied = state.apply(&command).expect("accepted");
+    let applied = state.apply(&command, NOW).expect("accepted");
     let deleted: Vec<String> = actions(&applied.changes)
         .into_iter()
         .filter(|(_, action)| *action == Action::Deleted)
@@ -137,14 +137,14 @@ fn pruning_stays_within_what_is_listed() {
 fn a_repeated_request_is_answered_and_not_carried_out() {
     let mut command = Command::one(Operation::Put { resource: tenant("acme"), when: Precondition::Absent });
     command.request_id = "r-1".to_owned();
-    let first = empty().apply(&command).expect("accepted");
-    let again = first.state.apply(&command).expect("repeated");
+    let first = empty().apply(&command, NOW).expect("accepted");
+    let again = first.state.apply(&command, NOW).expect("repeated");
     assert!(!again.changed);
     assert_eq!(actions(&again.changes), actions(&first.changes));
     assert_eq!(again.changes[0].after, first.changes[0].after);
     let mut other = Command::put(tenant("other"));
     other.request_id = "r-1".to_owned();
-    let rejected = first.state.apply(&other).expect_err("the id is taken");
+    let rejected = first.state.apply(&other, NOW).expect_err("the id is taken");
     assert_eq!(rejected.refusals, [Refusal::RequestIdReused("r-1".to_owned())]);
 }
 
@@ -154,7 +154,7 @@ fn budgets_must_fit_in_the_connection_table() {
     if let Resource::Tenant(spec) = &mut greedy {
         spec.budget.established = 2_000_000;
     }
-    let rejected = empty().apply(&puts(vec![greedy])).expect_err("too much");
+    let rejected = empty().apply(&puts(vec![greedy]), NOW).expect_err("too much");
     assert_eq!(rejected.violations.first().map(|violation| violation.kind), Some(ViolationKind::OverCapacity));
 }
 

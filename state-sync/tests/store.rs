@@ -39,7 +39,7 @@ fn open(file: &Path) -> (Store, DesiredState) {
 }
 
 fn commit(store: &Store, state: &DesiredState, command: &Command) -> DesiredState {
-    let applied = state.apply(command).unwrap_or_else(|rejected| panic!("{rejected}"));
+    let applied = state.apply(command, NOW).unwrap_or_else(|rejected| panic!("{rejected}"));
     let touched: Vec<_> = applied.changes.iter().map(|change| change.path.clone()).collect();
     store.commit(state, &applied.state, &touched).unwrap_or_else(|error| panic!("{error}"));
     applied.state
@@ -60,7 +60,7 @@ fn what_was_committed_is_back() {
     let (_store, restored) = open(&directory.file());
     assert_eq!(dump(&restored), dump(&state));
     // Request ids and numbers are remembered, too.
-    assert!(!restored.apply(&with_id).expect("repeated").changed);
+    assert!(!restored.apply(&with_id, NOW).expect("repeated").changed);
     let next = after(&restored, [puts(vec![instance("fw", "v1", "c", 3)])]);
     assert_eq!(next.get(&path("networkFunctions/fw/replicaSets/v1/instances/c")).map(|entry| entry.number), Some(3));
     let next_state = after(&state, [puts(vec![instance("fw", "v1", "c", 3)])]);

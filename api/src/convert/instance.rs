@@ -39,7 +39,8 @@ impl TryFrom<v1::OutsideBlock> for OutsideBlock {
 impl TryFrom<v1::Instance> for InstanceSpec {
     type Error = Violations;
     fn try_from(proto: v1::Instance) -> Result<Self, Violations> {
-        let v1::Instance { name, id: _, weight, inside, outside, outside_blocks, down, etag: _, status: _ } = proto;
+        let v1::Instance { name, id: _, weight, inside, outside, outside_blocks, down, etag: _, status: _, max_flows } =
+            proto;
         let mut violations = Violations::new();
         let key = violations.take("name", path(&name, Kind::Instance));
         let weight = violations.take("weight", narrow(weight.unwrap_or(DEFAULT_WEIGHT), u16::MAX.into()));
@@ -61,7 +62,7 @@ impl TryFrom<v1::Instance> for InstanceSpec {
             .collect();
         let value = match (key, weight, ports) {
             (Some(ResourcePath::Instance { function, replica_set, name }), Some(weight), Some(ports)) => {
-                Some(Self { function, replica_set, name, weight, ports, outside, down })
+                Some(Self { function, replica_set, name, weight, ports, outside, down, max_flows })
             }
             _ => None,
         };
@@ -71,7 +72,7 @@ impl TryFrom<v1::Instance> for InstanceSpec {
 
 impl From<&InstanceSpec> for v1::Instance {
     fn from(spec: &InstanceSpec) -> Self {
-        let InstanceSpec { function, replica_set, name, weight, ports, outside, down } = spec;
+        let InstanceSpec { function, replica_set, name, weight, ports, outside, down, max_flows } = spec;
         let (inside_port, outside_port) = match ports {
             Ports::OneArmed(port) => (port, None),
             Ports::TwoArmed { inside, outside } => (inside, Some(outside)),
@@ -95,6 +96,7 @@ impl From<&InstanceSpec> for v1::Instance {
                 })
                 .collect(),
             down: *down,
+            max_flows: *max_flows,
             etag: String::new(),
             status: None,
         }

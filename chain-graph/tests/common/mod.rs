@@ -45,6 +45,7 @@ pub(crate) fn instance(id: u16) -> Instance {
         ports: Ports::TwoArmed { inside: port("a", 0), outside: port("b", 1) },
         outside: Vec::new(),
         down: false,
+        max_flows: 0,
     }
 }
 

@@ -7,6 +7,7 @@ use chain_graph::model::{
     Budget, EdgeFrom, EdgeTo, Forwarding, GraphEdge, GraphNode, MacAddr, Port, Ports, ResourceName, Side, Tenancy,
     TupleEffect,
 };
+use chain_graph::rollout::Timestamp;
 use state_sync::{
     AttachmentSpec, Command, DesiredState, FunctionSpec, GraphSpec, InstanceSpec, Operation, Precondition,
     ReplicaSetSpec, Resource, ResourcePath, Setting, TenantSpec,
@@ -14,6 +15,8 @@ use state_sync::{
 
 /// Records of the connection table in tests.
 pub(crate) const CAPACITY: u64 = 1_000_000;
+/// When commands are carried out, where it does not matter.
+pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 /// Seed of the cluster in tests.
 pub(crate) const SEED: [u64; 2] = [1, 2];
 
@@ -70,6 +73,7 @@ pub(crate) fn instance(function: &str, set: &str, instance: &str, number: u8) ->
         ports: Ports::TwoArmed { inside: port(0), outside: port(1) },
         outside: Vec::new(),
         down: false,
+        max_flows: 0,
     })
 }
 
@@ -108,7 +112,7 @@ pub(crate) fn puts(resources: Vec<Resource>) -> Command {
 
 /// The state after commands that are all accepted.
 pub(crate) fn after(state: &DesiredState, commands: impl IntoIterator<Item = Command>) -> DesiredState {
-    commands.into_iter().fold(state.clone(), |state, command| match state.apply(&command) {
+    commands.into_iter().fold(state.clone(), |state, command| match state.apply(&command, NOW) {
         Ok(applied) => applied.state,
         Err(rejected) => panic!("{rejected}"),
     })

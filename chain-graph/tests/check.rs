@@ -68,7 +68,7 @@ fn whatever_is_refused_of_a_graph_is_refused_of_its_candidate() {
 fn a_stable_version_and_its_candidate_are_both_judged() {
     let mut desired = base();
     graph_mut(&mut desired, "acme/web").nodes[0].replica_set = name("v9");
-    candidate(&mut desired, |graph| graph.edges.clear());
+    candidate(&mut desired, 3277, |graph| graph.edges.clear());
     let expected = [
         ("graphs[\"acme/web\"].nodes[0].replica_set", UnknownReplicaSet),
         ("graphs[\"acme/web\"].candidate.nodes[0].replica_set", UnknownReplicaSet),
@@ -85,7 +85,7 @@ fn a_stable_version_and_its_candidate_are_both_judged() {
 fn a_refused_candidate_says_what_to_do() {
     let mut desired = base();
     desired.put_attachment(attachment("acme/left2", 11, Side::Client, "net11", &["10.0.0.0/8"]));
-    candidate(&mut desired, |graph| graph.client.push(name("left2")));
+    candidate(&mut desired, 3277, |graph| graph.client.push(name("left2")));
     let violations = check(&desired).unwrap_err();
     assert_eq!(
         violations[0].to_string(),

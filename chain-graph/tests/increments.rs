@@ -1,4 +1,4 @@
-//! Random changes one after the other: what is made from the state before is what is made from nothing.
+//! Random changes one after the other: what is made from the state before is what is made from the declaration and the plan.
 
 mod common;
 
@@ -7,8 +7,9 @@ use chain_graph::{Checked, Cluster, Image, check, check_after};
 use common::*;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use xdp_layout::{GraphId, InstanceId, ReplicaSetId, TenantId};
+use xdp_layout::{InstanceId, ReplicaSetId, TenantId, ViewId};
 
 const CLUSTER: Cluster = Cluster { incarnation: 1, seed: [7, 8] };
 
@@ -49,6 +50,7 @@ fn apply(d: &mut Desired, (kind, b, c): Change) {
             d.put_graph(graph(&at("web"), nonzero.min(3), &[&format!("{used} v1")], edges));
         }
         7 => drop(d.functions.remove(&name(used))),
+        20..=25 => apply_versions(d, &key(&at("web")), kind, c),
         8 => d.put_function(function(used, TupleEffect::Keeps, [replica_set("v1", nonzero, [instance(nonzero)])])),
         _ => {
             let Some(function) = d.functions.get_mut(&name(used)).map(Arc::make_mut) else { return };
@@ -82,15 +84,56 @@ fn apply(d: &mut Desired, (kind, b, c): Change) {
     }
 }
 
-/// Everything of an image but the numbers of views and plan.
-fn compare(image: &Image, fresh: &Image) {
-    let (mine, theirs) = (image.plan().content(), fresh.plan().content());
-    assert_eq!((mine.seed, &mine.replica_sets, &mine.outside), (theirs.seed, &theirs.replica_sets, &theirs.outside));
-    let graphs = |image: &Image| -> Vec<(GraphId, TenantId, u64, u64)> {
-        let graphs = image.plan().content().graphs.iter();
-        graphs.map(|(id, active)| (*id, active.tenant, active.stable.digest, active.routes)).collect()
+/// A change of a graph's versions.
+fn apply_versions(d: &mut Desired, graph: &ObjectKey, kind: u8, c: u8) {
+    let Some(stable) = d.graphs.get(graph).cloned() else {
+        // A candidate that is left of a deleted graph is refused.
+        d.versions.remove(graph);
+        return;
     };
-    assert_eq!(graphs(image), graphs(fresh));
+    let versions = Arc::make_mut(d.versions.entry(graph.clone()).or_default());
+    match kind {
+        20 => {
+            let mut graph = (*stable).clone();
+            match c % 4 {
+                0 => graph.edges.insert(0, edge_if("client -> server", tcp(c.into(), c.into()))),
+                1 => graph.nodes.iter_mut().for_each(|node| node.replica_set = name("v2")),
+                2 => {
+                    graph.nodes.clear();
+                    graph.edges = vec![edge("client -> server")];
+                }
+                _ => graph.edges.clear(),
+            }
+            versions.candidate = Some(Candidate { graph: graph.into(), share: c.into() });
+        }
+        21 => {
+            if let Some(candidate) = &mut versions.candidate {
+                candidate.share = c.into();
+            }
+        }
+        // Promotion, with and without draining what was stable.
+        22 | 23 => {
+            if let Some(candidate) = versions.candidate.take() {
+                if c % 4 != 0 {
+                    versions.draining.push(stable);
+                }
+                d.graphs.insert(graph.clone(), candidate.graph);
+            }
+        }
+        // Back to what drains.
+        24 => {
+            if let Some(old) = versions.draining.pop() {
+                versions.draining.push(stable);
+                d.graphs.insert(graph.clone(), old);
+            }
+        }
+        _ => versions.draining.truncate(1),
+    }
+}
+
+/// Everything of two images.
+fn compare(image: &Image, fresh: &Image) {
+    assert_eq!(image.plan(), fresh.plan());
     let tables = |image: &Image| -> Vec<(ReplicaSetId, u64)> {
         image.tables().iter().map(|(set, table)| (*set, table.digest())).collect()
     };
@@ -112,19 +155,21 @@ fn compare(image: &Image, fresh: &Image) {
             (theirs.routes(), theirs.outside(), theirs.origins())
         );
         assert_eq!((mine.owned(), mine.ports(), mine.tags()), (theirs.owned(), theirs.ports(), theirs.tags()));
-        for (graph, image) in mine.graphs() {
-            let active = &image.active;
-            assert_eq!(
-                content(image, active.stable.id),
-                content(&theirs.graphs()[graph], theirs.graphs()[graph].active.stable.id)
-            );
-            assert!(mine.last_view() >= Some(active.stable.id), "numbers only rise");
+        assert_eq!(mine.graphs(), theirs.graphs());
+        for view in mine.graphs().values().flat_map(|graph| graph.active.installed()) {
+            assert!(mine.last_view() >= Some(view.id), "numbers only rise");
         }
     }
 }
 
-fn content(graph: &chain_graph::image::GraphImage, id: xdp_layout::ViewId) -> &chain_graph::ViewContent {
-    graph.views[&id].content()
+/// No number names two contents in the life of a cluster.
+fn keep(known: &mut BTreeMap<(TenantId, ViewId), u64>, image: &Image) {
+    for active in image.plan().content().graphs.values() {
+        for view in active.installed() {
+            let digest = *known.entry((active.tenant, view.id)).or_insert(view.digest);
+            assert_eq!(digest, view.digest, "view {} of tenant {}", view.id, active.tenant);
+        }
+    }
 }
 
 proptest! {
@@ -136,20 +181,26 @@ proptest! {
     })]
 
     #[test]
-    fn increments_amount_to_the_whole(steps in prop::collection::vec((0u8..20, any::<u8>(), any::<u8>()), 1..40)) {
+    fn increments_amount_to_the_whole(steps in prop::collection::vec((0u8..30, any::<u8>(), any::<u8>()), 1..40)) {
         let mut desired = base();
         let mut checked: Checked = check(&desired).unwrap();
         let mut image = Image::build(None, &checked, CLUSTER).unwrap();
-        for step in steps {
+        let mut known = BTreeMap::new();
+        for (kind, b, c) in steps {
             let sound = desired.clone();
+            // Changes of versions are a third of all.
+            let step = (if kind < 26 { kind } else { kind - 6 }, b, c);
             apply(&mut desired, step);
             let whole = check(&desired);
             match (check_after(Some(&checked), &Arc::new(desired.clone())), whole) {
                 (Ok(next), Ok(whole)) => {
                     let after = Image::build(Some(&image), &next, CLUSTER).unwrap();
-                    compare(&after, &Image::build(None, &whole, CLUSTER).unwrap());
+                    prop_assert_eq!(next.desired(), whole.desired(), "{:?}", step);
+                    compare(&after, &Image::resume(after.plan(), &whole, CLUSTER).unwrap());
+                    keep(&mut known, &after);
                     let same = after.plan().digest() == image.plan().digest();
                     prop_assert_eq!(same, after.plan().generation() == image.plan().generation());
+                    desired = Desired::clone(next.desired());
                     (checked, image) = (next, after);
                 }
                 (Err(found), Err(whole)) => {

@@ -430,19 +430,11 @@ pub(crate) const GRAPHS: &[Case] = &[
     ),
 ];
 
-/// Makes a changed copy of acme's graph web its candidate.
-pub(crate) fn candidate(desired: &mut Desired, how: impl FnOnce(&mut Graph)) {
-    let mut graph = (*desired.graphs[&key("acme/web")]).clone();
-    how(&mut graph);
-    let candidate = Some(Candidate { graph: graph.into(), share: 3277 });
-    desired.put_versions(key("acme/web"), Versions { candidate, draining: Vec::new() });
-}
-
 pub(crate) const CANDIDATES: &[Case] = &[
     (
         "candidate of nothing",
         |d| {
-            candidate(d, |_| ());
+            candidate(d, 3277, |_| ());
             d.graphs.clear();
         },
         &[("graphs[\"acme/web\"].candidate", UnknownGraph)],
@@ -450,7 +442,7 @@ pub(crate) const CANDIDATES: &[Case] = &[
     (
         "another graph's name and number",
         |d| {
-            candidate(d, |graph| {
+            candidate(d, 3277, |graph| {
                 graph.name = name("other");
                 graph.id = xdp_layout::GraphId::new(7).unwrap();
             });
@@ -461,7 +453,7 @@ pub(crate) const CANDIDATES: &[Case] = &[
         "other attachments",
         |d| {
             d.put_attachment(attachment("acme/left2", 11, Side::Client, "net11", &["10.0.0.0/8"]));
-            candidate(d, |graph| {
+            candidate(d, 3277, |graph| {
                 graph.client.push(name("left2"));
                 graph.server = vec![name("left2")];
             });
@@ -476,7 +468,7 @@ pub(crate) const CANDIDATES: &[Case] = &[
         "function of another tenant, whose name comes later",
         |d| {
             blue_uses(d, "dpi");
-            candidate(d, |graph| {
+            candidate(d, 3277, |graph| {
                 graph.nodes.push(node("dpi v1"));
                 graph.edges = ["client -> fw", "fw -> dpi", "dpi -> nat", "nat -> server"].map(edge).into();
             });
@@ -488,7 +480,7 @@ pub(crate) const CANDIDATES: &[Case] = &[
         |d| {
             function_mut(d, "dpi").tenancy = tagged(&[("acme", 7), ("blue", 8)], false);
             blue_uses(d, "dpi");
-            candidate(d, |graph| graph.nodes[0] = node("fw dpi v1"));
+            candidate(d, 3277, |graph| graph.nodes[0] = node("fw dpi v1"));
         },
         &[("graphs[\"acme/web\"].candidate.nodes[0].function", StateNotIsolated)],
     ),
@@ -501,7 +493,7 @@ pub(crate) const CANDIDATES: &[Case] = &[
             d.put_graph(other);
             d.put_attachment(attachment("acme/left2", 11, Side::Client, "net11", &[]));
             d.put_attachment(attachment("acme/right2", 12, Side::Server, "net12", &[]));
-            candidate(d, |graph| graph.nodes[0] = node("fw dpi v1"));
+            candidate(d, 3277, |graph| graph.nodes[0] = node("fw dpi v1"));
         },
         &[("graphs[\"acme/web\"].candidate.nodes[0].replica_set", AmbiguousOrigin)],
     ),
@@ -511,7 +503,7 @@ pub(crate) const CANDIDATES: &[Case] = &[
             let mut lb = function("lb", TupleEffect::Ends, [replica_set("v1", 50, [instance(50)])]);
             instances(&mut lb, "v1").next().unwrap().outside.push(outside("192.0.2.2/32", Some((1, 100))));
             d.put_function(lb);
-            candidate(d, |graph| {
+            candidate(d, 3277, |graph| {
                 graph.nodes.push(node("lb v1"));
                 graph.edges = ["client -> fw", "fw -> nat", "nat -> lb", "lb -> server"].map(edge).into();
             });

@@ -152,6 +152,27 @@ pub(crate) fn graph_mut<'a>(desired: &'a mut Desired, at: &str) -> &'a mut Graph
     Arc::make_mut(desired.graphs.get_mut(&key(at)).unwrap())
 }
 
+/// Makes a changed copy of acme's graph web its candidate, with a share of the new flows.
+pub(crate) fn candidate(desired: &mut Desired, share: u16, how: impl FnOnce(&mut Graph)) {
+    let mut graph = (*desired.graphs[&key("acme/web")]).clone();
+    how(&mut graph);
+    versions_mut(desired).candidate = Some(Candidate { graph: graph.into(), share });
+}
+
+/// Further versions of acme's graph web.
+pub(crate) fn versions_mut(desired: &mut Desired) -> &mut Versions {
+    Arc::make_mut(desired.versions.entry(key("acme/web")).or_default())
+}
+
+/// Makes the candidate of acme's graph web stable; what was stable drains.
+pub(crate) fn promote(desired: &mut Desired) {
+    let versions = versions_mut(desired);
+    let promoted = versions.candidate.take().unwrap().graph;
+    let old = Arc::clone(&desired.graphs[&key("acme/web")]);
+    versions_mut(desired).draining.push(old);
+    desired.graphs.insert(key("acme/web"), promoted);
+}
+
 pub(crate) fn function_mut<'a>(desired: &'a mut Desired, text: &str) -> &'a mut NetworkFunction {
     Arc::make_mut(desired.functions.get_mut(&name(text)).unwrap())
 }

@@ -27,7 +27,7 @@ fn apply(d: &mut Desired, (kind, b, c): Change) {
         0 => d.put_tenant(tenant(owner, u32::from(c % 3) + 1)),
         1 => {
             d.tenants.remove(&name(owner));
-            if c % 4 != 0 {
+            if !c.is_multiple_of(4) {
                 d.attachments.retain(|key, _| key.tenant != name(owner));
                 d.graphs.retain(|key, _| key.tenant != name(owner));
             }
@@ -114,7 +114,7 @@ fn apply_versions(d: &mut Desired, graph: &ObjectKey, kind: u8, c: u8) {
         // Promotion, with and without draining what was stable.
         22 | 23 => {
             if let Some(candidate) = versions.candidate.take() {
-                if c % 4 != 0 {
+                if !c.is_multiple_of(4) {
                     versions.draining.push(stable);
                 }
                 d.graphs.insert(graph.clone(), candidate.graph);

@@ -6,7 +6,7 @@ mod common;
 use cases::*;
 use chain_graph::ViolationKind::{self, *};
 use chain_graph::model::*;
-use chain_graph::{check, check_after, check_capacity};
+use chain_graph::{Checked, check, check_after, check_capacity};
 use common::*;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -26,9 +26,16 @@ fn run(cases: &[Case]) -> BTreeSet<ViolationKind> {
         break_it(&mut desired);
         let expected: Vec<_> = expected.iter().map(|(path, kind)| ((*path).to_owned(), *kind)).collect();
         assert_eq!(found(&desired), expected, "{what}");
-        let after = check_after(Some(&checked), &Arc::new(desired)).err().unwrap_or_default();
-        let after: Vec<_> = after.into_iter().map(|v| (v.path, v.kind)).collect();
-        assert_eq!(after, expected, "{what}, after a sound declaration");
+        let after = |earlier: &Checked, desired: &Desired| -> Vec<_> {
+            let violations = check_after(Some(earlier), &Arc::new(desired.clone())).err().unwrap_or_default();
+            violations.into_iter().map(|v| (v.path, v.kind)).collect()
+        };
+        assert_eq!(after(&checked, &desired), expected, "{what}, after a sound declaration");
+        let mut without_candidates = desired.clone();
+        without_candidates.versions.clear();
+        if let Ok(checked) = check(&without_candidates) {
+            assert_eq!(after(&checked, &desired), expected, "{what}, where only the candidate is new");
+        }
     }
     cases.iter().flat_map(|(_, _, expected)| expected.iter().map(|(_, kind)| *kind)).collect()
 }

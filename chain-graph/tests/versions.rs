@@ -189,10 +189,14 @@ fn a_stable_version_that_is_replaced_stays_only_if_it_is_listed() {
     let one = first(&desired);
     let two = next(&one, &mut desired, |d| with_fw_v2(graph_mut(d, "acme/web")));
     assert_eq!(numbers(&two), (2, 0, vec![]));
-    let listed =
-        next(&two, &mut desired, |d| versions_mut(d).draining.push(Arc::clone(&base().graphs[&key("acme/web")])));
+    let mut never_installed = (*base().graphs[&key("acme/web")]).clone();
+    with_dpi(&mut never_installed);
+    let draining = [Arc::clone(&base().graphs[&key("acme/web")]), never_installed.into()];
+    let listed = next(&two, &mut desired, |d| versions_mut(d).draining.extend(draining));
     assert_eq!(numbers(&listed), (2, 0, vec![]), "no flow can be on a view that is not installed");
     assert_eq!(listed.plan().digest(), two.plan().digest());
+    assert_eq!(listed.tenants()[&ACME].ports(), two.tenants()[&ACME].ports());
+    assert_eq!(listed.functions()[&name("dpi")].tenant(), None);
 }
 
 #[test]

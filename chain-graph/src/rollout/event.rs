@@ -115,62 +115,44 @@ impl Event {
     }
 }
 
-/// What has to be done. A rollout has at most one command in force; a later one takes its place.
+/// What has to be done. A rollout has at most one command in force; a later one takes its place. Leaves no choice to who
+/// carries it out, and doing it twice does no harm.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Command {
     /// Its number, for the answer.
     pub sequence: Sequence,
-    /// What.
+    /// The stable view.
+    pub stable: ViewId,
+    /// The candidate.
+    pub target: ViewId,
+    /// What has to hold.
     pub action: Action,
 }
 
-/// What a command asks for. Says what has to hold afterwards, so carrying it out twice does no harm.
+/// What a command asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
     /// The candidate is installed beside the stable view, with no share of the new flows, and its replicas are ready.
-    Install {
-        /// The candidate.
-        target: ViewId,
-    },
+    Install,
     /// The candidate gets this share of the new flows, the stable view all others.
-    SetShare {
-        /// The candidate.
-        target: ViewId,
-        /// Its share.
-        share: Share,
-    },
-    /// The candidate is the stable view and gets every new flow. The one before leaves the plan and drains.
-    Promote {
-        /// The candidate.
-        target: ViewId,
-        /// How the stable view before drains.
-        drain: Drain,
-    },
-    /// The candidate leaves the plan and drains; the stable view gets every new flow.
-    Withdraw {
-        /// The candidate.
-        target: ViewId,
-        /// How it drains.
-        drain: Drain,
-    },
-    /// Answer with [`Event::Capacity`], now and whenever the figures change, until there is another command.
-    ReportCapacity {
-        /// The view that flows would return to.
-        stable: ViewId,
-        /// The view that they would return from.
-        target: ViewId,
-    },
+    SetShare(Share),
+    /// The candidate gets every new flow, and the stable view leaves the plan. It drains like this once that is confirmed.
+    Promote(Drain),
+    /// The stable view gets every new flow, and the candidate leaves the plan. It drains like this once that is confirmed.
+    Withdraw(Drain),
+    /// Answer with [`Event::Capacity`], at once and whenever the figures change, until there is another command.
+    ReportCapacity,
 }
 
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Install { target } => write!(f, "install view {target}"),
-            Self::SetShare { target, share } => write!(f, "give view {target} {share} of the new flows"),
-            Self::Promote { target, drain: _ } => write!(f, "promote view {target}"),
-            Self::Withdraw { target, drain: _ } => write!(f, "withdraw view {target}"),
-            Self::ReportCapacity { stable, target: _ } => write!(f, "report the capacity of view {stable}"),
+            Self::Install => f.write_str("install the candidate"),
+            Self::SetShare(share) => write!(f, "give the candidate {share} of the new flows"),
+            Self::Promote(_) => f.write_str("promote the candidate"),
+            Self::Withdraw(_) => f.write_str("withdraw the candidate"),
+            Self::ReportCapacity => f.write_str("report the capacity of the stable view"),
         }
     }
 }

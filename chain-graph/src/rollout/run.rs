@@ -196,24 +196,24 @@ impl Run {
 
     /// The command in force.
     pub(super) fn command(&self, stable: ViewId) -> Option<Command> {
-        let (target, drain) = (self.target, self.spec.get().drain);
+        let drain = self.spec.get().drain;
         let (sequence, action) = match &self.phase {
             Phase::Installing(awaited) | Phase::Paused(Pause::Operator(Resume::Installing(awaited))) => {
-                (awaited.sequence, Action::Install { target })
+                (awaited.sequence, Action::Install)
             }
             Phase::Progressing(awaited) | Phase::Paused(Pause::Operator(Resume::Progressing(awaited))) => {
-                (awaited.sequence, Action::SetShare { target, share: self.weight() })
+                (awaited.sequence, Action::SetShare(self.weight()))
             }
             Phase::Paused(
                 Pause::Step(_) | Pause::Inconclusive(_) | Pause::Operator(Resume::Step(_) | Resume::Next),
             ) => return None,
-            Phase::Promoting(awaited) => (awaited.sequence, Action::Promote { target, drain }),
+            Phase::Promoting(awaited) => (awaited.sequence, Action::Promote(drain)),
             Phase::Aborting { stage, .. } => match stage {
-                Stage::AwaitingCapacity { sequence, .. } => (*sequence, Action::ReportCapacity { stable, target }),
-                Stage::Lowering { sequence, share, .. } => (*sequence, Action::SetShare { target, share: *share }),
-                Stage::Withdrawing { sequence } => (*sequence, Action::Withdraw { target, drain }),
+                Stage::AwaitingCapacity { sequence, .. } => (*sequence, Action::ReportCapacity),
+                Stage::Lowering { sequence, share, .. } => (*sequence, Action::SetShare(*share)),
+                Stage::Withdrawing { sequence } => (*sequence, Action::Withdraw(drain)),
             },
         };
-        Some(Command { sequence, action })
+        Some(Command { sequence, stable, target: self.target, action })
     }
 }

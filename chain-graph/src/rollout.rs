@@ -20,6 +20,7 @@
 mod capacity;
 mod drain;
 mod event;
+mod history;
 mod measure;
 mod operator;
 mod rejected;
@@ -34,9 +35,9 @@ mod time;
 pub use capacity::{CapacityReport, Lack, SetLoad, Shortage};
 pub use drain::{Draining, RecordCount, Retirement, Verdict};
 pub use event::{Action, Command, Event, Sequence};
+pub use history::HISTORY_MAX;
 pub use measure::{Breach, Counters, Doubt, Figures, Health, Measurement, SAMPLE_AGE_MAX, Sample};
 pub use rejected::{Rejected, Rejection};
-pub use report::HISTORY_MAX;
 pub use share::{Percent, PercentError, Share};
 pub use spec::{
     Bounds, CheckedSpec, Drain, DrainPolicy, RolloutSpec, SPAN_MAX, STEPS_MAX, SpecRule, SpecViolation, SpecViolations,
@@ -136,20 +137,6 @@ impl Rollout {
         }
     }
 
-    /// The view that undoes the last rollout that succeeded: start another one to it.
-    ///
-    /// # Errors
-    /// [`Rejected`] if a rollout is running, or if none that led to the stable view is remembered.
-    pub fn undo_target(&self) -> Result<ViewId, Rejected> {
-        if let State::Running(_) = &self.state {
-            return Err(self.rejected("undo", Rejection::AbortFirst { place: Place::of(&self.state) }));
-        }
-        let last = self.history().rfind(|ended| ended.outcome == Outcome::Success);
-        let last = last.filter(|ended| ended.target == self.stable);
-        last.map(|ended| ended.from)
-            .ok_or_else(|| self.rejected("undo", Rejection::NothingToUndo { stable: self.stable }))
-    }
-
     /// The graph.
     pub const fn graph(&self) -> &ObjectKey {
         &self.graph
@@ -168,16 +155,6 @@ impl Rollout {
     /// Number of the last command.
     pub const fn sequence(&self) -> Sequence {
         self.sequence
-    }
-
-    /// Rollouts that have ended, the oldest first: the last one and [`HISTORY_MAX`] before it. A target that was replaced
-    /// before it began is not among them.
-    pub fn history(&self) -> impl DoubleEndedIterator<Item = &Ended> {
-        let last = match &self.state {
-            State::Completed(ended) => Some(ended),
-            State::Idle | State::Running(_) => None,
-        };
-        self.past.iter().chain(last)
     }
 
     fn rejected(&self, event: &'static str, why: Rejection) -> Rejected {

@@ -57,7 +57,7 @@ impl Rollout {
                 return Err(Rejection::AlreadyPaused { place });
             }
             Phase::Promoting(_) => return Err(Rejection::Promoting),
-            Phase::Aborting { .. } => return Err(Rejection::Aborting { place }),
+            Phase::Aborting { stage, .. } => return Err(aborting(stage, place)),
         };
         run.phase = Phase::Paused(Pause::Operator(resume));
         run.since = now;
@@ -89,7 +89,7 @@ impl Rollout {
             Phase::Paused(Pause::Step(Some(_))) => return Err(Rejection::Waiting { place }),
             Phase::Installing(_) | Phase::Progressing(_) => return Err(Rejection::NotPaused { place }),
             Phase::Promoting(_) => return Err(Rejection::Promoting),
-            Phase::Aborting { .. } => return Err(Rejection::Aborting { place }),
+            Phase::Aborting { stage, .. } => return Err(aborting(stage, place)),
         };
         run.phase = phase;
         run.since = now;
@@ -108,7 +108,7 @@ impl Rollout {
             }
             Phase::Progressing(_) | Phase::Paused(_) => {}
             Phase::Promoting(_) => return Err(Rejection::Promoting),
-            Phase::Aborting { .. } => return Err(Rejection::Aborting { place }),
+            Phase::Aborting { stage, .. } => return Err(aborting(stage, place)),
         }
         if full {
             run.promote(clerk)
@@ -133,9 +133,17 @@ impl Rollout {
             // What waits for the end of this abort is given up too.
             Why::Superseded(_) => Why::Failed(Failure::Operator(reason), None),
             Why::Failed(failure, next) if next.is_some() || can_be_forced => Why::Failed(failure.clone(), None),
-            Why::Failed(..) => return Err(Rejection::Aborting { place }),
+            Why::Failed(..) => return Err(aborting(&stage, place)),
         };
         run.go_on_aborting(why, stage, force, clerk);
         Ok(())
+    }
+}
+
+/// Why an abort under way stays as it is.
+const fn aborting(stage: &Stage, place: Place) -> Rejection {
+    match stage {
+        Stage::AwaitingCapacity { .. } | Stage::Lowering { .. } => Rejection::AwaitingCapacity { place },
+        Stage::Withdrawing { .. } => Rejection::Aborting { place },
     }
 }

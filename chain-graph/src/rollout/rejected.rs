@@ -77,8 +77,14 @@ pub enum Rejection {
     #[error("is being promoted; wait for its end, or abort it")]
     Promoting,
     /// It is being aborted.
-    #[error("is {place}; wait for its end, or force it")]
+    #[error("is {place}; wait for its end")]
     Aborting {
+        /// Where it is.
+        place: Place,
+    },
+    /// It is being aborted, and the stable view has no room.
+    #[error("is {place}; make room, or abort it with force")]
+    AwaitingCapacity {
         /// Where it is.
         place: Place,
     },
@@ -95,7 +101,7 @@ pub enum Rejection {
         stable: ViewId,
     },
     /// An answer to a command that is not in force any more.
-    #[error("waits for no answer to command {got}; the last one is {last}; ask for the one in force")]
+    #[error("waits for no answer to command {got} of {last}; ask for the one in force, if any")]
     Stale {
         /// The command that was answered.
         got: Sequence,
@@ -103,7 +109,7 @@ pub enum Rejection {
         last: Sequence,
     },
     /// An answer to a command that was never given.
-    #[error("has given commands up to {last}, not {got}; ask for the one in force")]
+    #[error("has given no command {got}, the last one is {last}; ask for the one in force, if any")]
     NeverIssued {
         /// The command that was answered.
         got: Sequence,

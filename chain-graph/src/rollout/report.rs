@@ -6,10 +6,7 @@ use super::event::{Action, Sequence};
 use super::measure::Sample;
 use super::rejected::Rejection;
 use super::run::Clerk;
-use super::state::{Ended, Next, Outcome, Pause, Phase, Resume, Run, Stage, State};
-
-/// Rollouts that have ended, besides the last one, whose outcomes are remembered.
-pub const HISTORY_MAX: usize = 32;
+use super::state::{Outcome, Pause, Phase, Resume, Stage, State};
 
 impl Rollout {
     pub(super) fn tick(&mut self, clerk: &mut Clerk) {
@@ -109,28 +106,5 @@ impl Rollout {
         }
         let command = self.command().filter(|command| command.sequence == got);
         command.map(|command| command.action).ok_or(Rejection::Stale { got, last })
-    }
-
-    fn finish(&mut self, outcome: Outcome, next: Option<Next>, clerk: &mut Clerk) {
-        let State::Running(run) = &self.state else { return };
-        let Run { target, started, step, .. } = **run;
-        let ended = Ended { from: self.stable, target, started, ended: clerk.now, step, outcome };
-        if ended.outcome == Outcome::Success {
-            self.stable = target;
-        }
-        self.state = match next {
-            None => State::Completed(ended),
-            Some(next) => {
-                self.remember(ended);
-                State::Running(Box::new(Run::begin(next, clerk)))
-            }
-        };
-    }
-
-    /// Files an outcome; forgets the oldest if there are too many.
-    pub(super) fn remember(&mut self, ended: Ended) {
-        self.past.push(ended);
-        let surplus = self.past.len().saturating_sub(HISTORY_MAX);
-        self.past.drain(..surplus);
     }
 }

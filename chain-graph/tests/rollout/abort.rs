@@ -190,16 +190,15 @@ fn force_asks_nobody() {
     let mut script = half();
     let stage = Stage::Withdrawing { sequence: script.next_sequence() };
     script.enters(abort(true), 2, failed(stage), WITHDRAW);
-    let told =
-        "abort refused: rollout of graph acme/web is being aborted at step 2 of 2; wait for its end, or force it";
+    let told = "abort refused: rollout of graph acme/web is being aborted at step 2 of 2; wait for its end";
     script.refuses(abort(true), told).refuses(abort(false), told);
 
     let mut script = half();
     script.quietly(abort(false));
     script.refuses(
         abort(false),
-        "abort refused: rollout of graph acme/web is being aborted and waiting for capacity at step 2 of 2; wait for its \
-         end, or force it",
+        "abort refused: rollout of graph acme/web is being aborted and waiting for capacity at step 2 of 2; make room, or abort \
+         it with force",
     );
     let sequence = script.next_sequence();
     script.step(abort(true), |run| run.phase = failed(Stage::Withdrawing { sequence }), WITHDRAW);

@@ -104,8 +104,6 @@ fn capacity(script: &Script, others: u64) -> Event {
 fn states() -> Vec<Script> {
     let spec = steps();
     let idle = Script::idle;
-    let installing = || Script::started(&spec);
-    let progressing = || Script::installed(&spec);
     let then = |script: Script, event: Event| {
         let mut script = script;
         script.quietly(event);
@@ -115,6 +113,9 @@ fn states() -> Vec<Script> {
         let confirmation = script.confirmation();
         then(script, confirmation)
     };
+    // Measured, so that the step that begins next can be judged.
+    let installing = || then(Script::started(&spec), sample(well(0)));
+    let progressing = || confirmed(installing());
     let timed = || confirmed(progressing());
     let promoting = || then(progressing(), Event::Promote { full: true });
     let aborting = || then(timed(), abort(false));
@@ -151,7 +152,7 @@ fn states() -> Vec<Script> {
 /// What an event is called in the table, what it is in a state, and how much later it comes.
 type Case = (&'static str, fn(&Script) -> Event, Span);
 
-const CASES: [Case; 24] = [
+const CASES: [Case; 25] = [
     ("Start", |_| start(&steps(), 3), Span::ZERO),
     ("Start, to the stable view", |script| start(&steps(), script.rollout.stable().get()), Span::ZERO),
     ("Replace", |_| replace(&steps(), 4), Span::ZERO),
@@ -165,6 +166,7 @@ const CASES: [Case; 24] = [
     ("ApplyFailed", |script| failed(script.rollout.sequence()), Span::ZERO),
     ("ApplyFailed, stale", |_| failed(Sequence::NONE), Span::ZERO),
     ("Sample, within bounds", |_| sample(well(0)), Span::ZERO),
+    ("Sample, within bounds, what waits is due", |_| sample(well(1000)), secs(1000)),
     ("Sample, out of bounds", |_| down(2), Span::ZERO),
     ("Sample, of another view", |_| down(9), Span::ZERO),
     ("Capacity, for all", |script| capacity(script, 0), Span::ZERO),

@@ -77,10 +77,9 @@ impl CapacityReport {
         lacking.collect()
     }
 
-    /// The least share of the candidate that overloads nobody; never more than it has.
+    /// The least share of the candidate that overloads nobody.
     pub(super) fn lowest_share(&self) -> Share {
-        let lowest = self.sets.iter().map(SetLoad::lowest_share).max().unwrap_or(Share::NONE);
-        lowest.min(self.share)
+        self.sets.iter().map(SetLoad::lowest_share).max().unwrap_or(Share::NONE)
     }
 }
 

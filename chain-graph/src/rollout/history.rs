@@ -29,8 +29,8 @@ impl Rollout {
         if let State::Running(_) = &self.state {
             return Err(self.rejected("undo", Rejection::AbortFirst { place: Place::of(&self.state) }));
         }
+        // Nothing but a success changes the stable view: the last one led to it.
         let last = self.history().rfind(|ended| ended.outcome == Outcome::Success);
-        let last = last.filter(|ended| ended.target == self.stable);
         last.map(|ended| ended.from)
             .ok_or_else(|| self.rejected("undo", Rejection::NothingToUndo { stable: self.stable }))
     }

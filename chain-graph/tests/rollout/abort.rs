@@ -179,10 +179,20 @@ fn the_largest_share_that_may_be_in_force_counts() {
     let mut script = Script::installed(&spec(&[]));
     let phase = failed(asking(&script, "100", &[]));
     script.enters(abort(false), 0, phase, ASK);
+    let sequence = script.rollout.sequence();
+    let delta = |run: &mut Run| {
+        run.share = Share::ALL;
+        run.phase = failed(Stage::AwaitingCapacity { sequence, at_most: Share::ALL, shortages: vec![lacks(1, 401)] });
+    };
+    let report = script.report(Share::ALL, &[load(1, Some(599))]);
+    script.step(report, delta, None);
     // Whoever finds nothing in force has nothing to make room for.
     let sequence = script.next_sequence();
     let report = script.report(Share::NONE, &[load(1, Some(0))]);
-    script.step(report, |run| run.phase = failed(Stage::Withdrawing { sequence }), WITHDRAW);
+    let delta = |run: &mut Run| {
+        (run.share, run.phase) = (Share::NONE, failed(Stage::Withdrawing { sequence }));
+    };
+    script.step(report, delta, WITHDRAW);
 }
 
 #[test]

@@ -127,8 +127,13 @@ fn an_operators_pause_stops_the_clocks() {
     let awaited = Awaited { deadline: Timer::start(secs(30), script.now), ..awaited };
     script.enters(Event::Resume, 0, Phase::Installing(awaited), None);
     script.after(secs(29)).step(Event::Tick, |_| {}, None);
-    script.quietly(Event::Pause);
-    script.step(script.confirmation(), |run| run.phase = Phase::Paused(Pause::Operator(Resume::Next)), None);
+    let failed = Event::ApplyFailed { sequence: awaited.sequence, reason: "no image".to_owned() };
+    script.quietly(failed).quietly(Event::Pause);
+    assert_eq!(script.run().failure.as_deref(), Some("no image"));
+    let delta = |run: &mut Run| {
+        (run.failure, run.phase) = (None, Phase::Paused(Pause::Operator(Resume::Next)));
+    };
+    script.step(script.confirmation(), delta, None);
     assert_eq!(script.rollout.command(), None);
     let phase = Phase::Progressing(script.awaited());
     script.enters(Event::Resume, 1, phase, Some(set_share("5")));

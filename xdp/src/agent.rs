@@ -9,9 +9,10 @@ use crate::links::{self, Links};
 use crate::loader::{Hook, Loader};
 use crate::maps::{self, Gauges, Maps};
 use crate::observe::Watcher;
+use crate::views::Watch;
 use aya::maps::{MapData, RingBuf};
 use chain_graph::Image;
-use state_sync::{DataPlane, DataPlaneError, Installed, Observer, PendingPort};
+use state_sync::{DataPlane, DataPlaneError, Installed, Observer, PendingPort, ViewCounters};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,8 +23,9 @@ use xdp_forward::sweep::idle_class;
 use xdp_layout::config::{Config, IdleClass, MAGIC};
 use xdp_layout::event::Sweep;
 use xdp_layout::flow::FlowKey;
+use xdp_layout::plan::ViewKey;
 use xdp_layout::port::Target;
-use xdp_layout::{AttachmentId, TenantId};
+use xdp_layout::{AttachmentId, TenantId, ViewId};
 
 /// MAC address that every front end answers with: hosts and routed functions keep it when a flow moves between nodes.
 /// Locally administered.
@@ -179,6 +181,11 @@ impl Inner {
         self.installer.maps.usage.delete(&tenant)
     }
 
+    /// What was counted for a view, if it is watched.
+    pub(crate) fn view_counters(&self, key: ViewKey) -> Result<Option<ViewCounters>> {
+        self.installer.watch().read(key)
+    }
+
     /// The tick counter.
     pub(crate) fn ticks(&self) -> Result<u64> {
         clock::ticks(&self.loader)
@@ -208,11 +215,12 @@ impl Agent {
     pub fn open(bpffs: &Path, options: Options) -> Result<Self> {
         let mut loader = Loader::open(bpffs, options.flow_capacity, &[Hook::Port])?;
         let mut maps = Maps::open(&mut loader)?;
+        let watch = Watch::open(&mut loader)?;
         let gauges = Gauges::open(&mut loader)?;
         let ring = maps::events(&mut loader)?;
         let rate = clock::rate(&loader)?;
         configure(&mut maps, options, rate)?;
-        let installer = Installer::new(maps)?;
+        let installer = Installer::new(maps, watch)?;
         let inner = Arc::new(Mutex::new(Inner { loader, installer, image: None, links: None, is_first: true }));
         let watcher = Arc::new(Watcher::new(Arc::clone(&inner), gauges, rate));
         let agent = Self { inner, watcher, stop: Arc::new(AtomicBool::new(false)), told: BTreeSet::new() };
@@ -298,6 +306,10 @@ impl DataPlane for Agent {
         }
         self.told.clone_from(now);
         Some(now.iter().cloned().collect())
+    }
+
+    fn reset_flows(&mut self, tenant: TenantId, view: ViewId) -> std::result::Result<u64, DataPlaneError> {
+        self.watcher.reset(tenant, view).map_err(|e| describe("reset the flows of a view", &e))
     }
 
     fn observer(&self) -> Arc<dyn Observer> {

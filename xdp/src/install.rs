@@ -10,6 +10,7 @@ use crate::links::Links;
 use crate::loader::{Hook, Loader};
 use crate::maps::Maps;
 use crate::regions::Regions;
+use crate::views::Watch;
 use chain_graph::image::TenantImage;
 use chain_graph::{BuiltTable, Image, View};
 use state_sync::{PendingPort, PendingReason};
@@ -42,6 +43,7 @@ type Tables = BTreeMap<ReplicaSetId, (Arc<BuiltTable>, TableWord)>;
 /// The writer's memory of what the maps hold.
 pub(crate) struct Installer {
     pub(crate) maps: Maps,
+    watch: Watch,
     /// What the hashes and tries hold, by tenant.
     tenants: BTreeMap<TenantId, (Arc<TenantImage>, TenantEntries)>,
     views: BTreeMap<(TenantId, ViewId), ViewPlace>,
@@ -73,11 +75,12 @@ pub(crate) struct Installer {
 
 impl Installer {
     /// Takes over the maps. What a plan in force leads to keeps its place until the first install replaces it.
-    pub(crate) fn new(maps: Maps) -> Result<Self> {
+    pub(crate) fn new(maps: Maps, watch: Watch) -> Result<Self> {
         let active = ActiveWord(maps.active.read(0));
         let grace = Grace::start()?;
         let mut installer = Self {
             maps,
+            watch,
             tenants: BTreeMap::new(),
             views: BTreeMap::new(),
             tables: BTreeMap::new(),
@@ -105,6 +108,11 @@ impl Installer {
     /// Generation of the plan in force, 0 for none.
     pub(crate) fn generation(&self) -> u64 {
         self.active.generation()
+    }
+
+    /// Counters of views on trial.
+    pub(crate) fn watch(&self) -> &Watch {
+        &self.watch
     }
 
     /// What the last install placed.
@@ -143,6 +151,7 @@ impl Installer {
         self.write_targets(&placed)?;
         let tables = self.write_tables(image)?;
         let views = self.write_views(image)?;
+        self.watch.begin(image)?;
         let fresh = self.fresh_entries(image, &links, is_moved);
         let (old, new) = self.changed_entries(&fresh, image);
         // New keys first, then the switch, then keys that change their value: what they lead to is in the bank by then, and
@@ -157,6 +166,7 @@ impl Installer {
             self.maps.plan.publish((self.active.bank() * BANK_WORDS + index) as usize, 0);
         }
         self.words = words;
+        self.watch.end(image)?;
         self.keep(image, fresh);
         self.forget_views(&views)?;
         self.retire_tables(tables);

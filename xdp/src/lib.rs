@@ -22,6 +22,7 @@ mod observe;
 mod regions;
 mod reset;
 mod sys;
+mod views;
 
 pub use agent::{Agent, FRONT_END_MAC, IdleLimits, Options};
 pub use error::{Error, Result};

@@ -6,8 +6,8 @@ use crate::maps::Gauges;
 use chain_graph::model::Side;
 use chain_graph::{Image, ImageTables, addr_of};
 use state_sync::{
-    Counters, DataPlaneError, DataPlaneStatus, FlowEntry, FlowPage, FlowQuery, FlowUsage, Hop, HopReason, HopTarget,
-    Observer, Trace, TraceEnd, TraceQuery,
+    Census, Counters, DataPlaneError, DataPlaneStatus, FlowEntry, FlowPage, FlowQuery, FlowUsage, Hop, HopReason,
+    HopTarget, Observer, Trace, TraceEnd, TraceQuery, ViewCounters,
 };
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,14 +17,15 @@ use xdp_forward::tables::PlanTables;
 use xdp_forward::{Path, Question};
 use xdp_layout::event::{Sweep, Traffic};
 use xdp_layout::flow::{FlowKey, FlowRecord, FlowState, record_flags};
+use xdp_layout::plan::ViewKey;
 use xdp_layout::port::instance_traits;
 use xdp_layout::{AttachmentId, Counter, DropReason, InstanceId, Position, TenantId, ViewId};
 use zerocopy::IntoBytes;
 
 /// Looks at the data path while the agent writes.
 pub(crate) struct Watcher {
-    inner: Arc<Mutex<Inner>>,
-    gauges: Gauges,
+    pub(crate) inner: Arc<Mutex<Inner>>,
+    pub(crate) gauges: Gauges,
     rate: u32,
 }
 
@@ -295,5 +296,16 @@ impl Observer for Watcher {
     }
     fn trace(&self, query: &TraceQuery) -> std::result::Result<Trace, DataPlaneError> {
         self.read_trace(query).map_err(|e| describe("trace", &e))
+    }
+    fn census(&self) -> std::result::Result<Census, DataPlaneError> {
+        self.count_records().map_err(|e| describe("count records by view", &e))
+    }
+    fn view_counters(
+        &self,
+        tenant: TenantId,
+        view: ViewId,
+    ) -> std::result::Result<Option<ViewCounters>, DataPlaneError> {
+        let key = ViewKey { tenant: tenant.get(), view: view.get() };
+        locked(&self.inner).view_counters(key).map_err(|e| describe("read the counters of a view", &e))
     }
 }

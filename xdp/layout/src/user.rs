@@ -22,6 +22,7 @@ pod!(
     crate::event::Event,
     crate::event::TenantDropKey,
     crate::event::Traffic,
+    crate::event::ViewTraffic,
     crate::flow::FlowKey,
     crate::flow::FlowRecord,
     crate::flow::FragmentKey,

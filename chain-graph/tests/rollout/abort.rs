@@ -77,6 +77,7 @@ fn without_room_flows_return_as_far_as_there_is() {
     };
     script.step(script.confirmation(), delta, ASK);
     let status = script.rollout.status();
+    assert_eq!((status.share, status.wanted), (lowest, Share::NONE));
     assert_eq!(status.shortages, [lacks(1, 300)]);
     assert_eq!(status.since, Some(now));
     assert_eq!(

@@ -222,8 +222,11 @@ fn bounds_hold_in_a_pause_and_not_before_the_installation() {
 #[test]
 fn a_window_is_a_step_or_the_rollout() {
     let bounds = Bounds { dropped: Some(percent("10")), ..Bounds::default() };
-    for (window, since, counted) in [(Window::Step, 60, 200), (Window::Rollout, 0, 700)] {
-        let mut script = watching(with(Bounds { window, ..bounds }));
+    for (window, since, counted) in [(Window::Step, 65, 200), (Window::Rollout, 5, 700)] {
+        let steps = spec(&[weight("5"), pause(secs(60)), weight("50"), pause(secs(60))]);
+        let mut script = Script::started(&RolloutSpec { bounds: Bounds { window, ..bounds }, ..steps });
+        // What was counted before the first step does not count.
+        script.quietly(sample(well(10))).after(secs(5)).quietly(sample(well(1000))).confirm().confirm();
         script.after(secs(60)).quietly(sample(plus(well(500)))).confirm();
         assert_eq!(script.run().step, 4);
         script.after(secs(1)).quietly(sample(plus(well(700))));

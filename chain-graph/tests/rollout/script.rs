@@ -290,10 +290,19 @@ fn the_status_tells_where_a_rollout_is() {
         outcome: None,
         message: "step 2 of 3: watches view 2".to_owned(),
     };
-    assert_eq!(script.rollout.status(), expected);
+    assert_eq!(script.rollout.status(), expected.clone());
     script.after(secs(40)).quietly(sample(well(501)));
     let status = script.rollout.status();
     assert_eq!((status.share, status.wanted), (share("5"), share("50")));
     assert_eq!(status.message, "step 3 of 3: gives view 2 50 % of the new flows");
     assert_eq!(status.next_deadline, Some(script.now.after(DEADLINE)));
+    script.after(secs(1)).quietly(Event::Promote { full: true }).confirm();
+    let outcome = Some(Outcome::Success);
+    let place = Place { phase: PhaseName::Completed, step: 0, steps: 0 };
+    let (since, next_deadline, figures) = (Some(script.now), None, None);
+    let (share, wanted) = (Share::NONE, Share::NONE);
+    let message = "success".to_owned();
+    let stable = view(2);
+    let ended = Status { place, stable, share, wanted, since, next_deadline, figures, outcome, message, ..expected };
+    assert_eq!(script.rollout.status(), ended);
 }

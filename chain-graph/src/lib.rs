@@ -19,6 +19,7 @@ mod cidr;
 mod digest;
 pub mod image;
 mod outside;
+pub mod phase;
 pub mod plan;
 pub mod rollout;
 mod tables;

@@ -30,7 +30,7 @@ pub(crate) fn measure(report: &mut Report, quick: bool, wanted: &dyn Fn(&str) ->
     let testbed = Testbed::new()?;
     let node = testbed.node().namespace().clone();
     let far = testbed.node().add_namespace("far")?;
-    interfaces(&node, &far)?;
+    link_up(&node, &far, interface_names())?;
     let mut product = Product::new(node);
     product.start(&runtime)?;
     runtime.block_on(configure(&product))?;
@@ -71,9 +71,17 @@ fn interface_names() -> impl Iterator<Item = String> {
     ["clients".to_owned(), "servers".to_owned()].into_iter().chain(ports)
 }
 
-fn interfaces(node: &Namespace, far: &Namespace) -> anyhow::Result<()> {
+/// Bytes of this process in memory.
+pub(crate) fn rss() -> anyhow::Result<u64> {
+    let status = std::fs::read_to_string("/proc/self/statm").context("read /proc/self/statm")?;
+    let pages = status.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).context("a number of pages")?;
+    Ok(pages * 4096)
+}
+
+/// Makes interfaces that lead to another namespace.
+pub(crate) fn link_up(node: &Namespace, far: &Namespace, names: impl Iterator<Item = String>) -> anyhow::Result<()> {
     let mut lines = Vec::new();
-    for name in interface_names() {
+    for name in names {
         lines.push(format!("link add name {name} type veth peer name {name} netns {}", far.name()));
         lines.push(format!("link set {name} up"));
     }

@@ -9,6 +9,7 @@ mod frame;
 mod record;
 mod row;
 mod tables;
+mod views;
 mod wiring;
 
 use clap::Parser;
@@ -37,5 +38,6 @@ fn main() -> anyhow::Result<ExitCode> {
     chain::measure(&mut report, args.quick, &wanted)?;
     tables::measure(&mut report, args.quick, &wanted)?;
     control::measure(&mut report, args.quick, &wanted)?;
+    views::measure(&mut report, args.quick, &wanted)?;
     Ok(if report.finish() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

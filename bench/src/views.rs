@@ -1,0 +1,187 @@
+//! A thousand tenants, each with a stable view, one on trial and one that drains, of five nodes each: what installing them
+//! takes, and what switching one tenant costs beside ten tenants and beside a thousand.
+
+use crate::control::{link_up, rss};
+use crate::row::{Bar, Report, Row, median, quantile};
+use anyhow::Context as _;
+use chain_graph::model::{
+    Attachment, Budget, Candidate, Desired, EdgeFrom, EdgeTo, Forwarding, Graph, GraphEdge, GraphNode, Instance,
+    MacAddr, NetworkFunction, ObjectKey, Port, Ports, ReplicaSet, ResourceName, Side, Tenancy, Tenant, TupleEffect,
+    Versions, VlanId,
+};
+use chain_graph::{Cluster, Image, check_after};
+use state_sync::DataPlane;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+use testbed::Testbed;
+use xdp::{Agent, Options, loader};
+use xdp_layout::{AttachmentId, GraphId, InstanceId, ReplicaSetId, TenantId};
+
+/// Functions of a chain.
+const NODES: u16 = 5;
+const INSTANCES: u16 = 2;
+/// Tenants beside which one is switched.
+const FEW: u16 = 10;
+const MANY: u16 = 1000;
+const CLUSTER: Cluster = Cluster { incarnation: 1, seed: [7, 8] };
+/// How much more a switch beside many tenants may cost than one beside few.
+const SAME: f64 = 1.5;
+
+pub(crate) fn measure(report: &mut Report, quick: bool, wanted: &dyn Fn(&str) -> bool) -> anyhow::Result<()> {
+    if !wanted("views_1000x3x5") && !wanted("switch_one_tenant") {
+        return Ok(());
+    }
+    let testbed = Testbed::new()?;
+    let node = testbed.node().namespace().clone();
+    let far = testbed.node().add_namespace("far")?;
+    let ports = (0..NODES).flat_map(|f| (0..INSTANCES).flat_map(move |i| ["in", "out"].map(|side| port(f, i, side))));
+    link_up(&node, &far, ["clients".to_owned(), "servers".to_owned()].into_iter().chain(ports))?;
+    let rounds = if quick { 20 } else { 200 };
+    let mut costs = Vec::new();
+    for tenants in [FEW, MANY] {
+        let pins = PathBuf::from(format!("/sys/fs/bpf/switchyard-bench-{}", std::process::id()));
+        let measured = node.run(|| installed(report, &pins, tenants, rounds))?;
+        loader::remove(&pins).context("take the data path down")?;
+        costs.push(measured?);
+    }
+    let (few, many) = (median(&costs[0]), median(&costs[1]));
+    report.add(Row::new("switch_one_tenant_beside_10", few, "ms"))?;
+    let row = Row::new("switch_one_tenant_beside_1000", many, "ms").beside("p99", quantile(&costs[1], 0.99));
+    report.add(row.ratio_to(few))?;
+    report.add(Row::new("switch_one_tenant_ratio", many / few, "x").bar(Bar::AtMost(SAME)))
+}
+
+/// Installs so many tenants from nothing, then switches one of them again and again. Milliseconds of each switch.
+fn installed(report: &mut Report, pins: &PathBuf, tenants: u16, rounds: u32) -> anyhow::Result<Vec<f64>> {
+    let mut agent = Agent::open(pins, Options::default()).context("open the data path")?;
+    let before = rss()?;
+    let began = Instant::now();
+    let mut desired = declare(tenants)?;
+    let checked = check_after(None, &Arc::new(desired.clone())).map_err(|all| anyhow::anyhow!("{all:?}"))?;
+    let mut image = Arc::new(Image::build(None, &checked, CLUSTER).context("build the image")?);
+    agent.install(&image).context("install")?;
+    if tenants == MANY {
+        let took = began.elapsed().as_secs_f64() * 1e3;
+        let row = Row::new("views_1000x3x5_installed", took, "ms");
+        report.add(row.beside("resident_mib", (rss()? - before) as f64 / f64::from(1 << 20)))?;
+    }
+    let mut costs = Vec::new();
+    for round in 0..rounds {
+        let tenant = round as u16 % tenants.min(FEW);
+        let versions = versions(tenant, 1 + round as u16)?;
+        let began = Instant::now();
+        desired.put_versions(key(tenant)?, versions);
+        let next = Arc::new(desired.clone());
+        let checked = check_after(Some(image.checked()), &next).map_err(|all| anyhow::anyhow!("{all:?}"))?;
+        image = Arc::new(Image::build(Some(&image), &checked, CLUSTER).context("build the image")?);
+        agent.install(&image).context("install")?;
+        costs.push(began.elapsed().as_secs_f64() * 1e3);
+    }
+    Ok(costs)
+}
+
+fn name(text: &str) -> anyhow::Result<ResourceName> {
+    text.parse().with_context(|| format!("name {text}"))
+}
+
+fn key(tenant: u16) -> anyhow::Result<ObjectKey> {
+    Ok(ObjectKey::new(&name(&format!("t{tenant}"))?, &name("web")?))
+}
+
+fn port(function: u16, instance: u16, side: &str) -> String {
+    format!("f{function}-{instance}-{side}")
+}
+
+/// The tenant's graph with its functions in an order of their own: `turn` of them go from the front to the back.
+fn graph(tenant: u16, turn: u16) -> anyhow::Result<Graph> {
+    let functions: Vec<String> = (0..NODES).map(|f| format!("f{}", (f + turn) % NODES)).collect();
+    let nodes = functions
+        .iter()
+        .map(|function| Ok(GraphNode { name: name(function)?, function: name(function)?, replica_set: name("v1")? }));
+    let mut edges = Vec::new();
+    for at in 0..=functions.len() {
+        let from = if at == 0 { EdgeFrom::Client } else { EdgeFrom::Node(name(&functions[at - 1])?) };
+        let to = functions.get(at).map_or(Ok(EdgeTo::Server), |to| name(to).map(EdgeTo::Node))?;
+        edges.push(GraphEdge { from, to, matches: None });
+    }
+    Ok(Graph {
+        tenant: name(&format!("t{tenant}"))?,
+        name: name("web")?,
+        id: GraphId::new(tenant + 1).context("a graph's number")?,
+        client: vec![name("clients")?],
+        server: vec![name("servers")?],
+        nodes: nodes.collect::<anyhow::Result<_>>()?,
+        edges,
+    })
+}
+
+/// A view on trial with a share, and one that drains.
+fn versions(tenant: u16, share: u16) -> anyhow::Result<Versions> {
+    let candidate = Some(Candidate { graph: Arc::new(graph(tenant, 1)?), share });
+    Ok(Versions { candidate, draining: vec![Arc::new(graph(tenant, 2)?)] })
+}
+
+fn declare(tenants: u16) -> anyhow::Result<Desired> {
+    let mut desired = Desired::default();
+    let mut tags = BTreeMap::new();
+    for tenant in 0..tenants {
+        let owner = name(&format!("t{tenant}"))?;
+        let vlan = VlanId::try_from(tenant + 1).context("a VLAN")?;
+        tags.insert(owner.clone(), vlan);
+        desired.put_tenant(Tenant {
+            name: owner.clone(),
+            id: TenantId::new(u32::from(tenant) + 1).context("a tenant's number")?,
+            budget: Budget { unanswered: 100, established: 100 },
+        });
+        for (number, (attachment, side)) in
+            [("clients", Side::Client), ("servers", Side::Server)].into_iter().enumerate()
+        {
+            desired.put_attachment(Attachment {
+                tenant: owner.clone(),
+                name: name(attachment)?,
+                id: AttachmentId::new(2 * tenant + number as u16 + 1).context("an attachment's number")?,
+                side,
+                interface: attachment.to_owned(),
+                vlan: Some(vlan),
+                prefixes: Vec::new(),
+            });
+        }
+        desired.put_graph(graph(tenant, 0)?);
+        desired.put_versions(key(tenant)?, versions(tenant, 0)?);
+    }
+    for function in 0..NODES {
+        let instance = |number: u16| -> anyhow::Result<(ResourceName, Instance)> {
+            let end = |side: &str, last: u8| Port {
+                interface: port(function, number, side),
+                mac: MacAddr([2, 0, 0, function as u8, number as u8, last]),
+            };
+            let instance = Instance {
+                name: name(&format!("i{number}"))?,
+                id: InstanceId::new(function * INSTANCES + number + 1).context("an instance's number")?,
+                weight: 1,
+                ports: Ports::TwoArmed { inside: end("in", 0), outside: end("out", 1) },
+                outside: Vec::new(),
+                down: false,
+                max_flows: 0,
+            };
+            Ok((instance.name.clone(), instance))
+        };
+        let set = ReplicaSet {
+            name: name("v1")?,
+            id: ReplicaSetId::new(function + 1).context("a replica set's number")?,
+            max_members: 100,
+            instances: (0..INSTANCES).map(instance).collect::<anyhow::Result<_>>()?,
+        };
+        desired.put_function(NetworkFunction {
+            name: name(&format!("f{function}"))?,
+            forwarding: Forwarding::Transparent,
+            tuple: TupleEffect::Keeps,
+            tenancy: Tenancy::Tagged { tags: tags.clone(), isolates_state: true },
+            addresses: Vec::new(),
+            replica_sets: BTreeMap::from([(set.name.clone(), set)]),
+        });
+    }
+    Ok(desired)
+}

@@ -1,14 +1,14 @@
 //! A command on its way from one state to the next.
 
-use crate::command::{Action, Change, Command, Operation, Precondition, Refusal, Rejected};
-use crate::memo::RequestMemo;
+mod settle;
+
+use crate::command::{Action, Command, Operation, Precondition, Refusal};
 use crate::numbers::{self, Used};
 use crate::resource::{Kind, Resource, ResourcePath, TenantSpec};
-use crate::state::{Applied, DesiredState, REQUESTS_REMEMBERED, Setting, check, find};
-use crate::store::{RestoreError, Stored};
-use chain_graph::model::{Attachment, Desired, Graph, Instance, NetworkFunction, ReplicaSet, Tenant};
+use crate::rollout::{RolloutVerb, Turn};
+use crate::state::{DesiredState, find};
+use chain_graph::model::{Attachment, Desired, Instance, NetworkFunction, ObjectKey, ReplicaSet, Tenant};
 use chain_graph::rollout::Timestamp;
-use chain_graph::{Image, Plan};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use xdp_layout::{AttachmentId, GraphId, InstanceId, ReplicaSetId, TenantId};
@@ -16,27 +16,30 @@ use xdp_layout::{AttachmentId, GraphId, InstanceId, ReplicaSetId, TenantId};
 /// The next state while it is made.
 pub(crate) struct Draft<'a> {
     old: &'a DesiredState,
-    next: DesiredState,
+    pub(crate) next: DesiredState,
     command: &'a Command,
     now: Timestamp,
     used: BTreeMap<Kind, Used>,
     done: BTreeMap<ResourcePath, Action>,
+    /// Graphs whose versions change.
+    turns: BTreeMap<ObjectKey, Turn>,
     refusals: Vec<Refusal>,
 }
 
 impl<'a> Draft<'a> {
     pub(crate) fn new(old: &'a DesiredState, command: &'a Command, now: Timestamp) -> Self {
-        let (used, done) = (BTreeMap::new(), BTreeMap::new());
-        Self { old, next: old.clone(), command, now, used, done, refusals: Vec::new() }
+        let (used, done, turns) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { old, next: old.clone(), command, now, used, done, turns, refusals: Vec::new() }
     }
 
-    /// Carries out all operations: puts with owners first, then deletions with owners last.
+    /// Carries out all operations: puts with owners first, then deletions with owners last, then rollouts.
     pub(crate) fn run(&mut self) {
         let mut puts = BTreeMap::new();
         let mut deletions = BTreeMap::new();
+        let mut rollouts = BTreeMap::new();
         for operation in &self.command.operations {
             let path = operation.path();
-            let known = puts.contains_key(&path) || deletions.contains_key(&path);
+            let known = puts.contains_key(&path) || deletions.contains_key(&path) || rollouts.contains_key(&path);
             if known {
                 self.refusals.push(Refusal::Duplicate(path));
                 continue;
@@ -48,7 +51,9 @@ impl<'a> Draft<'a> {
                 Operation::Delete { when, cascade, .. } => {
                     deletions.insert(path, (*when, *cascade));
                 }
-                Operation::Rollout { .. } => self.refusals.push(Refusal::NotFound(path)),
+                Operation::Rollout { graph, verb } => {
+                    rollouts.insert(path, (graph, verb));
+                }
             }
         }
         if self.command.prune {
@@ -66,6 +71,23 @@ impl<'a> Draft<'a> {
                 self.delete(path, cascade);
             }
         }
+        for (path, (graph, verb)) in rollouts {
+            match self.drive(graph, verb) {
+                Ok(()) => {
+                    self.done.insert(path, Action::Unchanged);
+                }
+                Err(refusal) => self.refusals.push(refusal),
+            }
+        }
+    }
+
+    fn drive(&mut self, key: &ObjectKey, verb: &RolloutVerb) -> Result<(), Refusal> {
+        let known = self.next.desired.graphs.get(key).zip(self.old.lineages.get(key));
+        let (graph, lineage) = known.ok_or_else(|| Refusal::NotFound(ResourcePath::Graph(key.clone())))?;
+        let mut turn = Turn::new(lineage);
+        turn.drive(verb, graph.id, self.now)?;
+        self.turns.insert(key.clone(), turn);
+        Ok(())
     }
 
     /// Compares a precondition with the state before the command.
@@ -106,7 +128,12 @@ impl<'a> Draft<'a> {
     }
 
     /// Writes a resource into the next state, with the number it has or is given.
-    fn place(&mut self, path: &ResourcePath, resource: &Resource, number: Option<u32>) -> Result<(), Refusal> {
+    pub(crate) fn place(
+        &mut self,
+        path: &ResourcePath,
+        resource: &Resource,
+        number: Option<u32>,
+    ) -> Result<(), Refusal> {
         match resource.clone() {
             Resource::Tenant(spec) => {
                 let id = self.tenant_number(path, &spec, number)?;
@@ -129,15 +156,7 @@ impl<'a> Draft<'a> {
             Resource::Graph(spec) => {
                 let id = self.number(path, number, GraphId::MAX.get().into())?;
                 let id = narrow(id).and_then(GraphId::new).ok_or_else(|| exhausted(path, GraphId::MAX.get()))?;
-                Arc::make_mut(&mut self.next.desired).put_graph(Graph {
-                    tenant: spec.tenant,
-                    name: spec.name,
-                    id,
-                    client: spec.client,
-                    server: spec.server,
-                    nodes: spec.nodes,
-                    edges: spec.edges,
-                });
+                Arc::make_mut(&mut self.next.desired).put_graph(spec.numbered(id));
             }
             Resource::NetworkFunction(spec) => {
                 let replica_sets = match self.next.desired.functions.get(&spec.name) {
@@ -249,71 +268,6 @@ impl<'a> Draft<'a> {
             }
         }
     }
-
-    /// Checks the result, builds its image, and writes revisions.
-    pub(crate) fn finish(mut self) -> Result<Applied, Rejected> {
-        let changed = self.done.values().any(|action| *action != Action::Unchanged);
-        let remember = !self.command.request_id.is_empty();
-        let mut rejected = Rejected { refusals: std::mem::take(&mut self.refusals), violations: Vec::new() };
-        if changed {
-            match check(Some(&self.old.checked), &self.next.desired, self.old.setting.capacity) {
-                Ok(checked) => self.next.checked = checked,
-                Err(broken) => rejected.violations = broken.violations,
-            }
-        }
-        if rejected.refusals.is_empty() && rejected.violations.is_empty() && changed {
-            match Image::build(Some(&self.old.image), &self.next.checked, self.old.setting.cluster) {
-                Ok(image) => self.next.image = Arc::new(image),
-                Err(error) => rejected.refusals.push(Refusal::Build(error)),
-            }
-        }
-        if !rejected.refusals.is_empty() || !rejected.violations.is_empty() {
-            return Err(rejected);
-        }
-        if !changed && !remember {
-            return Ok(Applied { changes: self.changes(), state: self.next, changed: false });
-        }
-        self.next.revision = self.old.revision + 1;
-        for (path, action) in &self.done {
-            match action {
-                Action::Created | Action::Updated => {
-                    self.next.revisions.insert(path.clone(), self.next.revision);
-                }
-                Action::Deleted => {
-                    self.next.revisions.remove(path);
-                }
-                Action::Unchanged => {}
-            }
-        }
-        let changes = self.changes();
-        if remember {
-            self.next.requests.push_back(Arc::new(RequestMemo {
-                id: self.command.request_id.clone(),
-                revision: self.next.revision,
-                fingerprint: RequestMemo::fingerprint_of(self.command),
-                changes: changes.iter().map(|change| (change.path.clone(), change.action)).collect(),
-            }));
-            while self.next.requests.len() > REQUESTS_REMEMBERED {
-                self.next.requests.pop_front();
-            }
-        }
-        Ok(Applied { changes, state: self.next, changed: true })
-    }
-
-    /// Changes in the order of the operations, then those of further resources.
-    fn changes(&self) -> Vec<Change> {
-        let listed: Vec<ResourcePath> = self.command.operations.iter().map(Operation::path).collect();
-        let known: BTreeSet<&ResourcePath> = listed.iter().collect();
-        let further = self.done.keys().filter(|path| !known.contains(path));
-        listed
-            .iter()
-            .chain(further)
-            .filter_map(|path| {
-                let action = *self.done.get(path)?;
-                Some(Change { path: path.clone(), action, before: self.old.get(path), after: self.next.get(path) })
-            })
-            .collect()
-    }
 }
 
 fn exhausted(path: &ResourcePath, limit: impl Into<u32>) -> Refusal {
@@ -424,40 +378,7 @@ fn remove(desired: &mut Desired, path: &ResourcePath) {
         }
         ResourcePath::Graph(key) => {
             desired.graphs.remove(key);
+            desired.versions.remove(key);
         }
     }
-}
-
-/// Puts a stored state together again.
-pub(crate) fn restore(stored: Stored, setting: Setting) -> Result<DesiredState, RestoreError> {
-    let Stored { cluster: _, revision, cursors, entries, plan, requests } = stored;
-    let empty = DesiredState::empty(setting).map_err(RestoreError::Refused)?;
-    let command = Command::batch(Vec::new());
-    let mut draft = Draft::new(&empty, &command, Timestamp::from_millis(0));
-    for (path, entry) in &entries {
-        if entry.resource.path() != *path {
-            return Err(RestoreError::Damaged(format!("resources {path}: holds {}", entry.resource.path())));
-        }
-        let number = (path.kind() != Kind::NetworkFunction).then_some(entry.number);
-        let orphan = path.parent().is_some_and(|parent| find(&draft.next.desired, &parent).is_none());
-        if orphan || draft.place(path, &entry.resource, number).is_err() {
-            return Err(RestoreError::Damaged(format!("resources {path}: has no owner or no number")));
-        }
-    }
-    let mut state = draft.next;
-    state.checked = check(None, &state.desired, setting.capacity).map_err(RestoreError::Refused)?;
-    state.image = Arc::new(image(plan.as_deref(), &state, setting).map_err(RestoreError::Refused)?);
-    state.revision = revision;
-    state.cursors = cursors;
-    state.revisions = entries.into_iter().map(|(path, entry)| (path, entry.revision)).collect();
-    state.requests = requests;
-    Ok(state)
-}
-
-fn image(plan: Option<&Plan>, state: &DesiredState, setting: Setting) -> Result<Image, Rejected> {
-    let image = match plan {
-        Some(plan) => Image::resume(plan, &state.checked, setting.cluster),
-        None => Image::build(None, &state.checked, setting.cluster),
-    };
-    Ok(image.map_err(Refusal::Build)?)
 }

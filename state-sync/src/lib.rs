@@ -18,6 +18,7 @@ mod memo;
 mod numbers;
 mod plan;
 mod resource;
+mod restore;
 mod rollout;
 mod state;
 mod store;

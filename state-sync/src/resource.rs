@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
-use xdp_layout::TenantId;
+use xdp_layout::{GraphId, TenantId};
 
 /// The kinds of resources.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -353,6 +353,14 @@ impl InstanceSpec {
         let Instance { name, id: _, weight, ports, outside, down, max_flows } = instance.clone();
         let (function, replica_set) = (function.clone(), replica_set.clone());
         Self { function, replica_set, name, weight, ports, outside, down, max_flows }
+    }
+}
+
+impl GraphSpec {
+    /// The graph, with its number.
+    pub(crate) fn numbered(self, id: GraphId) -> Graph {
+        let Self { tenant, name, client, server, nodes, edges } = self;
+        Graph { tenant, name, id, client, server, nodes, edges }
     }
 }
 

@@ -147,12 +147,12 @@ impl DesiredState {
 
     /// The rollouts of a graph; `None` if there is no such graph.
     pub fn rollout(&self, graph: &ObjectKey) -> Option<&Rollout> {
-        self.lineages.get(graph).map(|lineage| lineage.rollout())
+        self.lineages.get(graph).map(|lineage| &lineage.rollout)
     }
 
     /// The graphs with the state of their rollouts, in the order of their names.
     pub fn rollouts(&self) -> impl Iterator<Item = &Rollout> {
-        self.lineages.values().map(|lineage| lineage.rollout())
+        self.lineages.values().map(|lineage| &lineage.rollout)
     }
 
     /// The versions of a graph, the newest first: those that are installed, and those before up to
@@ -163,7 +163,7 @@ impl DesiredState {
 
     /// Views that take no new flows and are still installed, in the order of their graphs' names.
     pub fn draining(&self) -> impl Iterator<Item = (&ObjectKey, &Draining)> {
-        self.lineages.iter().flat_map(|(key, lineage)| lineage.draining().iter().map(move |view| (key, view)))
+        self.lineages.iter().flat_map(|(key, lineage)| lineage.draining.iter().map(move |view| (key, view)))
     }
 
     /// What it was made for.

@@ -6,16 +6,22 @@
 //! | `resources` | resource name | [`Entry`] |
 //! | `plan` | part of the plan | see [`crate::plan`] |
 //! | `requests` | revision | [`RequestMemo`] |
+//! | `rollouts` | graph name | rollout engine, and what drains |
+//! | `versions` | graph name, view | what the view was made from |
 //!
 //! Values are JSON: small, readable with any tool, and tolerant of fields that a later version adds.
 
-use crate::apply::restore;
+mod lineages;
+
+use crate::clock::{Clock, SystemClock};
 use crate::command::Rejected;
 use crate::numbers::Cursors;
 use crate::plan;
+use crate::restore::restore;
 use crate::state::{DesiredState, Entry, Setting};
 use crate::{RequestMemo, ResourcePath};
 use chain_graph::{Cluster, Plan};
+use lineages::Lineages;
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::{BTreeMap, VecDeque};
@@ -24,7 +30,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Version of the file's content. A file with a higher one is refused.
-pub const FORMAT: u32 = 1;
+///
+/// 1: without `rollouts` and `versions`. 2: with them.
+pub const FORMAT: u32 = 2;
 
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 const RESOURCES: TableDefinition<&str, &[u8]> = TableDefinition::new("resources");
@@ -162,6 +170,7 @@ impl Store {
             for memo in new.requests.iter().rev().take_while(|memo| memo.revision > old.revision) {
                 requests.insert(memo.revision, encode(memo.as_ref()).as_slice())?;
             }
+            lineages::write(transaction, &old.lineages, &new.lineages)?;
             let head = Head { revision: new.revision, cursors: new.cursors };
             transaction.open_table(META)?.insert("state", encode(&head).as_slice())?;
             Ok(())
@@ -177,6 +186,11 @@ impl Store {
                 let bytes = value.as_ref().map(|guard| guard.value());
                 match bytes.map(decode::<u32>) {
                     Some(Ok(FORMAT)) => Ok(()),
+                    // A program that does not know the tables of this format must not write the file again.
+                    Some(Ok(1..FORMAT)) => self.write("upgrade", |transaction| {
+                        transaction.open_table(META)?.insert("format", encode(&FORMAT).as_slice())?;
+                        Ok(())
+                    }),
                     Some(Ok(found)) if found > FORMAT => Err(StoreError::Newer { path: self.path.clone(), found }),
                     Some(Ok(found)) => Err(self.damaged(format!("format {found} never existed"))),
                     Some(Err(error)) => Err(self.damaged(format!("format version: {error}"))),
@@ -202,15 +216,17 @@ impl Store {
             ReadError::Database(error) => self.database_error("read", error),
             ReadError::Content(what) => self.damaged(what),
         })?;
-        let stored_plan = stored.plan.clone();
+        let (stored_plan, stored_lineages) = (stored.plan.clone(), stored.lineages.clone());
         let Some(cluster) = stored.cluster else { return Err(self.damaged("meta cluster is missing".to_owned())) };
-        let state = restore(stored, Setting { capacity, cluster }).map_err(|error| match error {
+        let state = restore(stored, Setting { capacity, cluster }, SystemClock.now()).map_err(|error| match error {
             RestoreError::Damaged(what) => self.damaged(what),
             RestoreError::Refused(source) => StoreError::Refused { path: self.path.clone(), source },
         })?;
         // A plan's number is never given twice, so the number must be durable before the plan is used.
-        if stored_plan.as_ref() != Some(state.image.plan()) {
+        let is_same = |(key, lineage)| stored_lineages.get(key).is_some_and(|known| Arc::ptr_eq(known, lineage));
+        if stored_plan.as_ref() != Some(state.image.plan()) || !state.lineages.iter().all(is_same) {
             self.write("store plan", |transaction| {
+                lineages::write(transaction, &stored_lineages, &state.lineages)?;
                 let mut table = transaction.open_table(PLAN)?;
                 for (part, value) in plan::difference(stored_plan.as_ref(), state.image.plan()) {
                     match value {
@@ -252,6 +268,7 @@ impl Store {
             let memo: RequestMemo = content("requests", &key.value().to_string(), value.value())?;
             stored.requests.push_back(Arc::new(memo));
         }
+        stored.lineages = lineages::read(&read)?;
         Ok(stored)
     }
 
@@ -304,6 +321,7 @@ pub(crate) struct Stored {
     pub(crate) entries: BTreeMap<ResourcePath, Entry>,
     pub(crate) plan: Option<Arc<Plan>>,
     pub(crate) requests: VecDeque<Arc<RequestMemo>>,
+    pub(crate) lineages: Lineages,
 }
 
 /// Why what was read is no state.

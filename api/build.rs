@@ -3,13 +3,14 @@
 use prost::Message;
 use std::path::PathBuf;
 
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
     "switchyard/v1/attachment.proto",
     "switchyard/v1/common.proto",
     "switchyard/v1/config.proto",
     "switchyard/v1/flow.proto",
     "switchyard/v1/graph.proto",
     "switchyard/v1/network_function.proto",
+    "switchyard/v1/rollout.proto",
     "switchyard/v1/system.proto",
     "switchyard/v1/tenant.proto",
 ];

@@ -5,6 +5,7 @@ pub use crate::v1::config_service_client::ConfigServiceClient;
 pub use crate::v1::flow_service_client::FlowServiceClient;
 pub use crate::v1::graph_service_client::GraphServiceClient;
 pub use crate::v1::network_function_service_client::NetworkFunctionServiceClient;
+pub use crate::v1::rollout_service_client::RolloutServiceClient;
 pub use crate::v1::system_service_client::SystemServiceClient;
 pub use crate::v1::tenant_service_client::TenantServiceClient;
 pub use tonic::transport::{Channel, Error as ConnectError};

@@ -2,6 +2,8 @@
 
 use crate::convert::member;
 use crate::fields::{FieldViolation, Violations};
+use chain_graph::model::ObjectKey;
+use chain_graph::rollout::Rejection;
 use chain_graph::{Violation, ViolationKind};
 use state_sync::{DataPlaneError, Refusal, Rejected, ResourcePath, WriteError};
 use std::collections::{BTreeSet, HashMap};
@@ -20,6 +22,8 @@ pub(crate) enum Place<'a> {
     Field(&'a ResourcePath, &'a str),
     /// The request lists resources.
     List(HashMap<ResourcePath, usize>),
+    /// The request is to make this graph a version, in its field `graph`.
+    Candidate(&'a ResourcePath),
     /// The request has names only.
     Nowhere,
 }
@@ -32,7 +36,16 @@ impl Place<'_> {
                 let index = indexes.get(path)?;
                 Some(format!("resources[{index}].{}", member(path.kind())))
             }
-            Self::Field(..) | Self::Nowhere => None,
+            Self::Candidate(known) if *known == path => Some("graph".to_owned()),
+            Self::Field(..) | Self::Candidate(_) | Self::Nowhere => None,
+        }
+    }
+
+    /// A field of the resource, as the request has it.
+    fn field<'f>(&self, field: &'f str) -> &'f str {
+        match (self, field.strip_prefix("candidate")) {
+            (Self::Candidate(_), Some(rest)) => rest.trim_start_matches('.'),
+            _ => field,
         }
     }
 }
@@ -59,6 +72,14 @@ pub(crate) fn not_found(path: &ResourcePath) -> Status {
     info(&mut details, "NOT_FOUND");
     details.set_resource_info(path.kind().name(), path.to_string(), "", "does not exist");
     Status::with_error_details(Code::NotFound, format!("{path} does not exist"), details)
+}
+
+/// The history of a graph does not have a rollout that was watched.
+pub(crate) fn forgotten(graph: &ObjectKey) -> Status {
+    let mut details = ErrorDetails::new();
+    info(&mut details, "ROLLOUT_FORGOTTEN");
+    let message = format!("the rollout of graph {graph} has ended and is not remembered; see what its versions are");
+    Status::with_error_details(Code::Aborted, message, details)
 }
 
 /// The data path could not be asked.
@@ -142,6 +163,7 @@ fn of_refusal(refusal: &Refusal, place: &Place<'_>) -> Reason {
         Some(at) => format!("{at}.{field}"),
         None => path.to_string(),
     };
+    let graph;
     let (code, reason, path, field, resource) = match refusal {
         Refusal::NotFound(path) => (Code::NotFound, "NOT_FOUND", Some(path), "name", Some(path)),
         Refusal::NoParent { path, parent } => (Code::NotFound, "NOT_FOUND", Some(path), "name", Some(parent)),
@@ -151,6 +173,12 @@ fn of_refusal(refusal: &Refusal, place: &Place<'_>) -> Reason {
         Refusal::Immutable { path, field, .. } => (Code::InvalidArgument, "IMMUTABLE_FIELD", Some(path), *field, None),
         Refusal::Duplicate(path) => (Code::InvalidArgument, "DUPLICATE_RESOURCE", Some(path), "name", None),
         Refusal::NumbersExhausted { path, .. } => (Code::ResourceExhausted, "NUMBERS_EXHAUSTED", Some(path), "", None),
+        Refusal::RolloutRunning { path, .. } => (Code::FailedPrecondition, "ROLLOUT_RUNNING", Some(path), "", None),
+        Refusal::Rollout(rejected) => {
+            graph = ResourcePath::Graph(rejected.graph.clone());
+            (Code::FailedPrecondition, of_rejection(&rejected.why), Some(&graph), "", None)
+        }
+        Refusal::UnknownVersion { path, .. } => (Code::NotFound, "ROLLOUT_UNKNOWN_VERSION", Some(path), "", Some(path)),
         Refusal::Build(_) => (Code::ResourceExhausted, "CANNOT_BUILD", None, "", None),
         Refusal::RequestIdReused(_) => (Code::InvalidArgument, "REQUEST_ID_REUSED", None, "request_id", None),
         Refusal::RequestIdTooLong(_) => (Code::InvalidArgument, "REQUEST_ID_TOO_LONG", None, "request_id", None),
@@ -165,9 +193,32 @@ fn of_refusal(refusal: &Refusal, place: &Place<'_>) -> Reason {
     }
 }
 
+/// Why a rollout does not allow something, in one word. Each begins with `ROLLOUT_`: the text says what to do.
+const fn of_rejection(why: &Rejection) -> &'static str {
+    match why {
+        Rejection::Running { .. } | Rejection::AbortFirst { .. } => "ROLLOUT_RUNNING",
+        Rejection::NotRunning { .. } => "ROLLOUT_NOT_RUNNING",
+        Rejection::AlreadyStable { .. } => "ROLLOUT_ALREADY_STABLE",
+        Rejection::AlreadyPaused { .. } => "ROLLOUT_ALREADY_PAUSED",
+        Rejection::NotPaused { .. } => "ROLLOUT_NOT_PAUSED",
+        Rejection::Waiting { .. } => "ROLLOUT_WAITING",
+        Rejection::NotInstalled { .. } => "ROLLOUT_NOT_INSTALLED",
+        Rejection::NothingToSkip { .. } => "ROLLOUT_NOTHING_TO_SKIP",
+        Rejection::Promoting => "ROLLOUT_PROMOTING",
+        Rejection::Aborting { .. } => "ROLLOUT_ABORTING",
+        Rejection::NothingToUndo { .. } => "ROLLOUT_NOTHING_TO_UNDO",
+        // Answers of the data path; no request is one.
+        Rejection::Stale { .. }
+        | Rejection::NeverIssued { .. }
+        | Rejection::AnotherAnswer { .. }
+        | Rejection::AnotherView { .. }
+        | Rejection::ShareNotGiven { .. } => "ROLLOUT_OUT_OF_TURN",
+    }
+}
+
 fn of_violation(violation: &Violation, place: &Place<'_>) -> Reason {
     let located = locate(&violation.path);
-    let listed = located.as_ref().and_then(|(path, field)| Some((place.of(path)?, field)));
+    let listed = located.as_ref().and_then(|(path, field)| Some((place.of(path)?, place.field(field))));
     let elsewhere = match &located {
         Some((path, field)) if field.is_empty() => path.to_string(),
         Some((path, field)) => format!("{path}: {field}"),
@@ -257,7 +308,16 @@ fn field(collection: &str, path: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::locate;
+    use super::{Place, locate};
+
+    #[test]
+    fn a_candidates_fields_are_those_of_the_request_that_made_it() {
+        let (path, field) = locate(r#"graphs["acme/web"].candidate.nodes[2].function"#).expect("it is understood");
+        let here = Place::Candidate(&path);
+        assert_eq!((here.of(&path).as_deref(), here.field(&field)), (Some("graph"), "nodes[2].replica_set"));
+        assert_eq!(here.field("candidate"), "");
+        assert_eq!(Place::Nowhere.field(&field), "candidate.nodes[2].replica_set");
+    }
 
     #[test]
     fn the_models_paths_become_names_and_fields_of_messages() {

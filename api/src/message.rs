@@ -81,7 +81,7 @@ message!(Tenant, [vni, budget]);
 message!(Attachment, [side, interface, vlan, prefixes]);
 message!(NetworkFunction, [forwarding, tuple_effect, shared, addresses]);
 message!(ReplicaSet, [max_members]);
-message!(Instance, [weight, inside, outside, outside_blocks, down]);
+message!(Instance, [weight, inside, outside, outside_blocks, down, max_flows]);
 message!(Graph, [client_attachments, server_attachments, nodes, edges]);
 
 /// Name of a resource that is to be created: its parent (empty for kinds without) and the last part.

@@ -1,9 +1,11 @@
 //! Metrics, and the endpoint they are read from. Names begin with `switchyard_`, units are base units.
 
+use crate::convert::share_out;
 use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use chain_graph::rollout::{Outcome, PhaseName};
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{
@@ -61,6 +63,7 @@ impl Metrics {
         registry.register(Box::new(requests.clone()))?;
         registry.register(Box::new(program_seconds.clone()))?;
         registry.register(Box::new(build))?;
+        registry.register(Box::new(RolloutCollector::new(control.clone())?))?;
         registry.register(Box::new(DataPathCollector::new(control)?))?;
         Ok(Self { registry, requests, program_seconds })
     }
@@ -97,6 +100,85 @@ pub async fn serve(listener: TcpListener, metrics: Arc<Metrics>) -> std::io::Res
 fn failed(cause: &str) -> Response {
     tracing::error!(cause, "metrics cannot be read");
     (StatusCode::INTERNAL_SERVER_ERROR, cause.to_owned()).into_response()
+}
+
+/// Reads the rollouts when it is asked. Outcomes are not counted: only the last ones are remembered, so a count would fall.
+struct RolloutCollector {
+    control: ControlPlane,
+    phase: IntGaugeVec,
+    share: GaugeVec,
+    outcome: IntGaugeVec,
+    draining: IntGauge,
+}
+
+impl RolloutCollector {
+    fn new(control: ControlPlane) -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            control,
+            phase: IntGaugeVec::new(
+                Opts::new(
+                    "switchyard_rollout_phase",
+                    "1 for the phase that a graph's rollout is in; for graphs that had one.",
+                ),
+                &["tenant", "graph", "phase"],
+            )?,
+            share: GaugeVec::new(
+                Opts::new(
+                    "switchyard_rollout_share",
+                    "The candidate's share of a graph's new flows, 0 to 1, as the data path confirmed it.",
+                ),
+                &["tenant", "graph"],
+            )?,
+            outcome: IntGaugeVec::new(
+                Opts::new(
+                    "switchyard_rollout_outcome",
+                    "1 for what came of the last rollout of a graph that has ended.",
+                ),
+                &["tenant", "graph", "outcome"],
+            )?,
+            draining: IntGauge::new("switchyard_draining_views", "Views without new flows that are still installed.")?,
+        })
+    }
+
+    fn read(&self) {
+        let state = self.control.state();
+        self.phase.reset();
+        self.share.reset();
+        self.outcome.reset();
+        for rollout in state.rollouts() {
+            let status = rollout.status();
+            if status.place.phase == PhaseName::Idle {
+                continue;
+            }
+            let (tenant, graph) = (status.graph.tenant.as_str(), status.graph.name.as_str());
+            self.phase.with_label_values(&[tenant, graph, status.place.phase.name()]).set(1);
+            self.share.with_label_values(&[tenant, graph]).set(share_out(status.share));
+            if let Some(last) = rollout.history().next_back() {
+                let word = match last.outcome {
+                    Outcome::Success => "success",
+                    Outcome::Failed(_) => "failed",
+                    Outcome::Superseded { by: _ } => "superseded",
+                };
+                self.outcome.with_label_values(&[tenant, graph, word]).set(1);
+            }
+        }
+        self.draining.set(i64::try_from(state.draining().count()).unwrap_or(i64::MAX));
+    }
+
+    fn parts(&self) -> [&dyn Collector; 4] {
+        [&self.phase, &self.share, &self.outcome, &self.draining]
+    }
+}
+
+impl Collector for RolloutCollector {
+    fn desc(&self) -> Vec<&Desc> {
+        self.parts().into_iter().flat_map(Collector::desc).collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        self.read();
+        self.parts().into_iter().flat_map(Collector::collect).collect()
+    }
 }
 
 /// Reads the data path when it is asked.

@@ -11,6 +11,7 @@ use crate::v1::config_service_server::ConfigServiceServer;
 use crate::v1::flow_service_server::FlowServiceServer;
 use crate::v1::graph_service_server::GraphServiceServer;
 use crate::v1::network_function_service_server::NetworkFunctionServiceServer;
+use crate::v1::rollout_service_server::RolloutServiceServer;
 use crate::v1::system_service_server::SystemServiceServer;
 use crate::v1::tenant_service_server::TenantServiceServer;
 use state_sync::ControlPlane;
@@ -141,7 +142,8 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
     let (health, health_service) = tonic_health::server::health_reporter();
-    let api = Api { control, metrics: Arc::clone(&metrics) };
+    let (stop, stopping) = tokio::sync::watch::channel(false);
+    let api = Api { control, metrics: Arc::clone(&metrics), stopping };
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTORS)
@@ -157,6 +159,7 @@ pub async fn serve(
     }
     let draining = async move {
         shutdown.await;
+        stop.send_replace(true);
         for name in service_names().into_iter().chain([""]) {
             health.set_service_status(name, tonic_health::ServingStatus::NotServing).await;
         }
@@ -170,6 +173,7 @@ pub async fn serve(
         .add_service(AttachmentServiceServer::new(api.clone()))
         .add_service(NetworkFunctionServiceServer::new(api.clone()))
         .add_service(GraphServiceServer::new(api.clone()))
+        .add_service(RolloutServiceServer::new(api.clone()))
         .add_service(FlowServiceServer::new(api.clone()))
         .add_service(SystemServiceServer::new(api.clone()))
         .add_service(ConfigServiceServer::new(api).max_decoding_message_size(REQUEST_BYTES_MAX));
@@ -180,12 +184,13 @@ pub async fn serve(
     Ok(())
 }
 
-fn service_names() -> [&'static str; 7] {
+fn service_names() -> [&'static str; 8] {
     [
         TenantServiceServer::<Api>::NAME,
         AttachmentServiceServer::<Api>::NAME,
         NetworkFunctionServiceServer::<Api>::NAME,
         GraphServiceServer::<Api>::NAME,
+        RolloutServiceServer::<Api>::NAME,
         FlowServiceServer::<Api>::NAME,
         SystemServiceServer::<Api>::NAME,
         ConfigServiceServer::<Api>::NAME,

@@ -8,10 +8,14 @@ mod graph;
 mod instance;
 mod names;
 mod replica_set;
+mod rollout;
+mod rollout_status;
 mod tenant;
 
 pub(crate) use flow::{TraceRequest, flow, trace, trace_query};
 pub(crate) use names::Names;
+pub(crate) use rollout::rollout_spec;
+pub(crate) use rollout_status::{ended, rollout, share_out, version};
 
 use crate::fields::Violations;
 use crate::v1;

@@ -5,8 +5,10 @@ mod config;
 mod flow;
 mod graph;
 mod network_function;
+mod rollout;
 mod system;
 mod tenant;
+mod watch;
 
 use crate::convert::{member, path, present, revision};
 use crate::error::{self, Place};
@@ -18,7 +20,7 @@ use crate::v1;
 use prost_types::FieldMask;
 use state_sync::{
     Change, Command, ControlPlane, Entry, Kind, Operation, Outcome, PortOwner, Precondition, Programmed, Refusal,
-    Resource, ResourcePath, WriteError,
+    Rejected, Resource, ResourcePath, WriteError,
 };
 use std::sync::Arc;
 use tonic::{Response, Status};
@@ -32,6 +34,8 @@ const UPDATE_ATTEMPTS: usize = 16;
 pub(crate) struct Api {
     pub(crate) control: ControlPlane,
     pub(crate) metrics: Arc<Metrics>,
+    /// Whether the server stops: what would go on for long then ends.
+    pub(crate) stopping: tokio::sync::watch::Receiver<bool>,
 }
 
 impl Api {
@@ -118,7 +122,7 @@ impl Api {
             let command = Command::one(Operation::Put { resource, when });
             let retry = expected == Precondition::Exists && attempt < UPDATE_ATTEMPTS;
             match self.run(command, validate_only, &Place::Field(&path, field)).await {
-                Err(Failure { raced: true, .. }) if retry => {}
+                Err(Failure { only: Some(Refusal::RevisionMismatch { .. }), .. }) if retry => {}
                 Err(Failure { status, .. }) => return Err(status),
                 Ok((changes, _)) => return self.first(&changes, validate_only),
             }
@@ -218,20 +222,28 @@ impl Api {
 /// A command that failed.
 pub(crate) struct Failure {
     pub(crate) status: Status,
-    /// The only reason is that the resource has changed meanwhile.
-    raced: bool,
+    /// The reason, if there is one alone and it lies in the present state.
+    only: Option<Refusal>,
 }
 
 impl Failure {
     fn of(error: WriteError, place: &Place<'_>) -> Self {
-        let raced = match &error {
-            WriteError::Rejected(rejected) => {
-                rejected.violations.is_empty()
-                    && matches!(rejected.refusals.as_slice(), [Refusal::RevisionMismatch { .. }])
+        let only = match &error {
+            WriteError::Rejected(Rejected { refusals, violations }) => {
+                match (refusals.as_slice(), violations.as_slice()) {
+                    ([only], []) => Some(only.clone()),
+                    _ => None,
+                }
             }
-            _ => false,
+            WriteError::Store(_) | WriteError::Stopped => None,
         };
-        Self { status: error::write(error, place), raced }
+        Self { status: error::write(error, place), only }
+    }
+}
+
+impl From<Status> for Failure {
+    fn from(status: Status) -> Self {
+        Self { status, only: None }
     }
 }
 

@@ -6,8 +6,9 @@ use api::v1::resource::Resource as Union;
 use api::{Address, Listener};
 use chain_graph::Image;
 use state_sync::{
-    ControlOptions, ControlPlane, Counters, DataPlane, DataPlaneError, DataPlaneStatus, FlowEntry, FlowPage, FlowQuery,
-    FlowUsage, Hop, HopReason, HopTarget, Installed, Observer, Store, Trace, TraceEnd, TraceQuery,
+    Census, ControlOptions, ControlPlane, Counters, DataPlane, DataPlaneError, DataPlaneStatus, FlowEntry, FlowPage,
+    FlowQuery, FlowUsage, Hop, HopReason, HopTarget, Installed, Observer, Store, Trace, TraceEnd, TraceQuery,
+    ViewCensus, ViewCounters,
 };
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -31,6 +32,10 @@ impl DataPlane for Fake {
         *self.0.lock().expect("no panic before") = Some(Arc::clone(image));
         let plan = image.plan();
         Ok(Installed { generation: plan.generation(), digest: plan.digest(), pending: Vec::new() })
+    }
+
+    fn reset_flows(&mut self, _tenant: TenantId, _view: ViewId) -> Result<u64, DataPlaneError> {
+        Ok(0)
     }
 
     fn observer(&self) -> Arc<dyn Observer> {
@@ -77,6 +82,18 @@ impl Observer for Fake {
         };
         record.path[0] = 1;
         Ok(FlowPage { flows: vec![FlowEntry { key, record, idle: Duration::from_millis(1500) }], next: None })
+    }
+
+    /// One record of the first view; views are watched and nothing happens in them.
+    fn census(&self) -> Result<Census, DataPlaneError> {
+        let (tenant, view) = (TenantId::new(1).expect("a number"), ViewId::new(1).expect("a number"));
+        let generation = self.image().map(|image| image.plan().generation());
+        let found = ViewCensus { records: 1, instances: Default::default() };
+        Ok(Census { generation, views: [((tenant, view), found)].into() })
+    }
+
+    fn view_counters(&self, _tenant: TenantId, _view: ViewId) -> Result<Option<ViewCounters>, DataPlaneError> {
+        Ok(Some(ViewCounters::default()))
     }
 
     fn trace(&self, _query: &TraceQuery) -> Result<Trace, DataPlaneError> {

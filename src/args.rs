@@ -1,12 +1,15 @@
 //! Command line.
 
+pub(crate) mod rollout;
+
 use clap::{Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// Tenant-aware load balancing and service chaining for network functions.
 ///
-/// Exit codes: 0 ok, 1 error, 2 usage, 3 not found. `diff`: 0 no differences, 1 differences, 2 or 3 error.
+/// Exit codes: 0 ok, 1 error, 2 usage, 3 not found. `diff`: 0 no differences, 1 differences, 2 or 3 error. `rollout` with
+/// `--watch`: 0 success, 1 failed, superseded or error.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 120)]
 pub(crate) struct Args {
@@ -155,6 +158,9 @@ pub(crate) enum Verb {
         #[arg(long)]
         prune: bool,
     },
+    /// Change a graph in steps, under traffic: canary, pause, promote, abort, undo.
+    #[command(subcommand)]
+    Rollout(rollout::RolloutVerb),
     /// List resources, or show one.
     Get {
         /// Kind of resource.

@@ -58,6 +58,16 @@ pub(crate) struct Source {
     pub(crate) title: String,
 }
 
+impl Source {
+    /// The graph; `None` if it is another kind of resource.
+    pub(crate) fn graph(&self) -> Option<&v1::Graph> {
+        match &self.resource.resource {
+            Some(Union::Graph(graph)) => Some(graph),
+            _ => None,
+        }
+    }
+}
+
 /// Reads all documents of a text.
 ///
 /// # Errors

@@ -206,6 +206,7 @@ const fn of_rejection(why: &Rejection) -> &'static str {
         Rejection::NothingToSkip { .. } => "ROLLOUT_NOTHING_TO_SKIP",
         Rejection::Promoting => "ROLLOUT_PROMOTING",
         Rejection::Aborting { .. } => "ROLLOUT_ABORTING",
+        Rejection::AwaitingCapacity { .. } => "ROLLOUT_AWAITING_CAPACITY",
         Rejection::NothingToUndo { .. } => "ROLLOUT_NOTHING_TO_UNDO",
         // Answers of the data path; no request is one.
         Rejection::Stale { .. }

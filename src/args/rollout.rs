@@ -229,7 +229,11 @@ fn step(text: &str) -> Result<v1::RolloutStep, String> {
             Union::Pause(v1::RolloutPause { duration: Some(duration) })
         }
         None if text == "pause" => Union::Pause(v1::RolloutPause { duration: None }),
-        _ => return Err("a step is setWeight=PERCENT, pause=DURATION or pause; such as setWeight=5, pause=30s".to_owned()),
+        _ => {
+            return Err(
+                "a step is setWeight=PERCENT, pause=DURATION or pause; such as setWeight=5, pause=30s".to_owned()
+            );
+        }
     };
     Ok(v1::RolloutStep { step: Some(step) })
 }
@@ -339,7 +343,8 @@ mod tests {
 
     #[test]
     fn durations_add_up() {
-        for (text, millis) in [("500ms", 500), ("30s", 30_000), ("1h30m", 5_400_000), ("2d1ms", 172_800_001), ("0s", 0)] {
+        for (text, millis) in [("500ms", 500), ("30s", 30_000), ("1h30m", 5_400_000), ("2d1ms", 172_800_001), ("0s", 0)]
+        {
             assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
         }
     }

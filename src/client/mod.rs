@@ -3,6 +3,9 @@
 mod apply;
 mod observe;
 mod resources;
+mod rollout;
+mod rollout_text;
+mod versions;
 
 use crate::args::{Format, OutputArgs, Verb};
 use crate::fail::{ERROR, Failure, NOT_FOUND};
@@ -28,6 +31,7 @@ pub(crate) async fn run(server: &api::Address, verb: Verb) -> Result<ExitCode, F
             // 1 means that there are differences.
             diff.await.map_err(|failure| if failure.code == ERROR { failure.code(2) } else { failure })
         }
+        Verb::Rollout(verb) => rollout::run(async || connect(server).await, verb).await,
         Verb::Get { kind, name, tenant, output } => {
             let path = resources::Path::read(kind, name.as_deref(), tenant.as_deref())?;
             resources::get(connect(server).await?, path, output).await
@@ -80,6 +84,10 @@ fn failure(status: &Status, place: impl Fn(&str) -> String) -> Failure {
         problems = vec![status.message().to_owned()];
     }
     let failure = Failure::all(problems).code(if status.code() == Code::NotFound { NOT_FOUND } else { ERROR });
+    if details.error_info().is_some_and(|info| info.reason.starts_with("ROLLOUT_")) {
+        // These say themselves what to do.
+        return failure;
+    }
     match status.code() {
         Code::NotFound => failure.hint("`switchyard get KIND` lists what there is."),
         Code::Aborted => failure.hint("it was changed meanwhile; read it again and repeat."),

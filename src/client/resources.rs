@@ -62,6 +62,11 @@ impl Path {
         let form = collections.iter().map(|collection| collection.trim_end_matches('s')).collect::<Vec<_>>().join("/");
         Err(Failure::new(format!("name {name:?} is not of the form {form}")).code(USAGE))
     }
+
+    /// The full name.
+    pub(crate) fn into_name(self) -> String {
+        self.name
+    }
 }
 
 fn union<T>(found: tonic::Response<T>, wrap: impl Fn(T) -> Union) -> v1::Resource {

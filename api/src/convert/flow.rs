@@ -25,6 +25,7 @@ pub(crate) fn flow(entry: &FlowEntry, names: &Names) -> v1::Flow {
         FlowState::Unanswered => v1::FlowState::Unanswered,
         FlowState::Established => v1::FlowState::Established,
         FlowState::Closing => v1::FlowState::Closing,
+        FlowState::Reset => v1::FlowState::Reset,
         FlowState::Dead => v1::FlowState::Unspecified,
     };
     let path = (0..usize::from(record.path_len)).filter_map(|index| record.instance(index));

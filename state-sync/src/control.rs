@@ -1,11 +1,15 @@
 //! The one writer: commands in, durable state and a programmed data path out.
 
+mod follow;
+mod measure;
+
 use crate::clock::{Clock, SystemClock};
 use crate::command::{Change, Command, Rejected};
 use crate::dataplane::{DataPlane, DataPlaneError, Installed, Observer};
 use crate::state::{Applied, DesiredState};
 use crate::store::{Store, StoreError};
 use crate::{Action, ResourcePath};
+use follow::Looked;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -128,12 +132,15 @@ impl ControlPlane {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         let writer = Writer {
             store,
+            observer: Arc::clone(&observer),
             dataplane,
             state: state_out,
             programmed: programmed_out,
+            in_force: None,
             queue,
             retry: options.retry,
             clock: Arc::clone(&options.clock),
+            looked: Looked::default(),
         };
         let thread = std::thread::Builder::new()
             .name("control-plane".to_owned())
@@ -198,19 +205,25 @@ impl ControlPlane {
 struct Writer {
     store: Store,
     dataplane: Box<dyn DataPlane>,
+    observer: Arc<dyn Observer>,
     state: watch::Sender<Arc<DesiredState>>,
     programmed: watch::Sender<Arc<Programmed>>,
+    /// What the data path runs; `None` before the first installation.
+    in_force: Option<Arc<DesiredState>>,
     queue: mpsc::Receiver<Job>,
     retry: Duration,
     clock: Arc<dyn Clock>,
+    looked: Looked,
 }
 
 impl Writer {
     async fn run(mut self) {
         self.install();
+        self.follow();
         loop {
             let mut jobs = Vec::new();
-            let received = match tokio::time::timeout(self.retry, self.queue.recv_many(&mut jobs, usize::MAX)).await {
+            let patience = self.patience();
+            let received = match tokio::time::timeout(patience, self.queue.recv_many(&mut jobs, usize::MAX)).await {
                 Ok(received) => received,
                 Err(_elapsed) => {
                     if self.programmed.borrow().reason().is_some() {
@@ -218,6 +231,7 @@ impl Writer {
                     } else {
                         self.follow_ports();
                     }
+                    self.follow();
                     continue;
                 }
             };
@@ -230,17 +244,16 @@ impl Writer {
 
     /// Carries out commands that came together: one transaction, one installation.
     fn serve(&mut self, jobs: Vec<Job>) {
-        let old = Arc::clone(&self.state.borrow());
+        let old = self.state();
         let now = self.clock.now();
         let mut next: Option<DesiredState> = None;
-        let mut touched: BTreeSet<ResourcePath> = BTreeSet::new();
+        let mut all = Vec::new();
         let mut accepted = Vec::new();
         for Job { command, reply } in jobs {
             match next.as_ref().unwrap_or(&old).apply(&command, now) {
                 Ok(Applied { state, changes, changed }) => {
                     if changed {
-                        let real = changes.iter().filter(|change| change.action != Action::Unchanged);
-                        touched.extend(real.map(|change| change.path.clone()));
+                        all.extend(changes.iter().cloned());
                         next = Some(state);
                     }
                     let generation = next.as_ref().unwrap_or(&old).generation();
@@ -250,8 +263,7 @@ impl Writer {
             }
         }
         if let Some(next) = next {
-            let touched: Vec<ResourcePath> = touched.into_iter().collect();
-            if let Err(error) = self.store.commit(&old, &next, &touched) {
+            if let Err(error) = self.adopt(&old, next, &all) {
                 tracing::error!(%error, "change not stored");
                 let error = Arc::new(error);
                 for (reply, ..) in accepted {
@@ -259,8 +271,7 @@ impl Writer {
                 }
                 return;
             }
-            self.state.send_replace(Arc::new(next));
-            self.install();
+            self.follow();
         }
         let programmed = Arc::clone(&self.programmed.borrow());
         for (reply, changes, generation) in accepted {
@@ -268,12 +279,29 @@ impl Writer {
         }
     }
 
+    fn state(&self) -> Arc<DesiredState> {
+        Arc::clone(&self.state.borrow())
+    }
+
+    /// Makes a state durable, tells everybody, and installs it.
+    fn adopt(&mut self, old: &DesiredState, next: DesiredState, changes: &[Change]) -> Result<(), StoreError> {
+        let real = changes.iter().filter(|change| change.action != Action::Unchanged);
+        let touched: BTreeSet<ResourcePath> = real.map(|change| change.path.clone()).collect();
+        self.store.commit(old, &next, &touched.into_iter().collect::<Vec<_>>())?;
+        self.state.send_replace(Arc::new(next));
+        self.install();
+        Ok(())
+    }
+
     fn install(&mut self) {
-        let state = Arc::clone(&self.state.borrow());
+        let state = self.state();
         let (revision, desired) = (state.revision(), state.generation());
         let before = Arc::clone(&self.programmed.borrow());
         let (installed, installed_revision, error) = match self.dataplane.install(state.image()) {
-            Ok(installed) => (Some(installed), revision, None),
+            Ok(installed) => {
+                self.in_force = Some(Arc::clone(&state));
+                (Some(installed), revision, None)
+            }
             Err(error) => (before.installed.clone(), before.installed_revision, Some(error)),
         };
         self.tell(Programmed { revision, desired, installed, installed_revision, error });

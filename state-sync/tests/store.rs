@@ -2,8 +2,10 @@
 
 mod common;
 
+use chain_graph::model::ObjectKey;
+use chain_graph::rollout::{CheckedSpec, Percent, RolloutSpec, Step};
 use common::*;
-use state_sync::{Command, DesiredState, FORMAT, Store, StoreError};
+use state_sync::{Command, DesiredState, FORMAT, Report, Resource, RolloutVerb, Store, StoreError};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -65,6 +67,71 @@ fn what_was_committed_is_back() {
     assert_eq!(next.get(&path("networkFunctions/fw/replicaSets/v1/instances/c")).map(|entry| entry.number), Some(3));
     let next_state = after(&state, [puts(vec![instance("fw", "v1", "c", 3)])]);
     assert_eq!(dump(&next), dump(&next_state), "the plan goes on where it was");
+}
+
+/// A rollout of acme's graph web to `set`, which waits after its first weight.
+fn start(set: &str) -> Command {
+    let Resource::Graph(target) = graph("acme", "web", "fw", set) else { unreachable!("a graph") };
+    let steps = vec![Step::SetWeight(Percent::from_hundredths(500)), Step::Pause { duration: None }];
+    let spec = CheckedSpec::try_from(RolloutSpec { steps, ..RolloutSpec::default() }).expect("sound");
+    Command::rollout(web(), RolloutVerb::Start { spec, target })
+}
+
+fn web() -> ObjectKey {
+    ObjectKey::new(&name("acme"), &name("web"))
+}
+
+#[test]
+fn rollouts_versions_and_what_drains_are_back() {
+    let directory = Directory::new("rollouts");
+    let (store, mut state) = open(&directory.file());
+    let further = vec![replica_set("fw", "v2"), instance("fw", "v2", "b", 2)];
+    let switch = graph("acme", "web", "fw", "v2");
+    let third = vec![replica_set("fw", "v3"), instance("fw", "v3", "c", 3)];
+    for command in [puts(chain()), puts(further), puts(vec![switch]), puts(third), start("v3")] {
+        state = commit(&store, &state, &command);
+    }
+    let sequence = state.rollout(&web()).and_then(|rollout| rollout.command()).expect("to install").sequence;
+    let applied = RolloutVerb::Report(Report::Applied { sequence });
+    state = commit(&store, &state, &Command::rollout(web(), applied));
+    drop(store);
+    let (store, restored) = open(&directory.file());
+    assert_eq!(dump(&restored), dump(&state));
+    assert_eq!(restored.rollout(&web()), state.rollout(&web()));
+    assert_eq!(restored.versions(&web()), state.versions(&web()));
+    assert_eq!(restored.draining().collect::<Vec<_>>(), state.draining().collect::<Vec<_>>());
+    assert_eq!(restored.versions(&web()).len(), 3);
+    assert_eq!(restored.draining().count(), 1);
+    let gone = commit(&store, &restored, &Command::delete(path("tenants/acme/graphs/web")));
+    drop(store);
+    let (_store, restored) = open(&directory.file());
+    assert_eq!(dump(&restored), dump(&gone));
+    assert!(restored.rollout(&web()).is_none());
+}
+
+#[test]
+fn a_file_of_format_1_is_read_and_then_remembers_versions() {
+    let directory = Directory::new("format-1");
+    let (store, state) = open(&directory.file());
+    let state = commit(&store, &state, &puts(chain()));
+    drop(store);
+    let database = redb::Database::create(directory.file()).expect("open");
+    let transaction = database.begin_write().expect("begin");
+    let rollouts: redb::TableDefinition<'_, &str, &[u8]> = redb::TableDefinition::new("rollouts");
+    let versions: redb::TableDefinition<'_, (&str, u32), &[u8]> = redb::TableDefinition::new("versions");
+    assert!(transaction.delete_table(rollouts).expect("delete") && transaction.delete_table(versions).expect("delete"));
+    transaction.commit().expect("commit");
+    drop(database);
+    rewrite(&directory.file(), "meta", "format", b"1");
+    for _ in 0..2 {
+        let (_store, restored) = open(&directory.file());
+        assert_eq!(dump(&restored), dump(&state));
+        let made: Vec<_> = restored.versions(&web()).iter().map(|version| version.made).collect();
+        assert_eq!(made, [None], "nobody knows when");
+    }
+    rewrite(&directory.file(), "resources", "tenants/acme/graphs/web", b"{}");
+    let error = Store::open(&directory.file(), CAPACITY, None).expect_err("damaged");
+    assert!(matches!(error, StoreError::Damaged { .. }), "{error:?}");
 }
 
 #[test]

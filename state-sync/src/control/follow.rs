@@ -1,0 +1,248 @@
+//! Rollouts after an installation: their commands are answered, their candidates measured, what drains is counted.
+//!
+//! Everything that is seen goes to the state machine as a [`Report`], like any other command. What is due is decided by the
+//! clock that the state machine is told, so that the two never disagree.
+
+use super::{Writer, measure};
+use crate::command::Command;
+use crate::dataplane::{Census, PendingPort};
+use crate::rollout::{Report, RolloutVerb};
+use crate::state::{Applied, DesiredState};
+use chain_graph::model::ObjectKey;
+use chain_graph::rollout::{self, Action, Phase, RecordCount, Rollout, Sample, Sequence, Span, Timestamp, Verdict};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use xdp_layout::ViewId;
+
+/// Time between two samples of a candidate, and between two counts of records.
+const INTERVAL: Span = Span::from_secs(1);
+
+/// When the data path was last looked at, and for which questions for room.
+#[derive(Debug, Default)]
+pub(super) struct Looked {
+    samples: Option<Timestamp>,
+    census: Option<Timestamp>,
+    asked: BTreeMap<ObjectKey, Sequence>,
+}
+
+/// Whether it is time again. A clock that was set back makes it so.
+fn is_due(last: Option<Timestamp>, now: Timestamp) -> bool {
+    last.is_none_or(|last| now < last || now.since(last) >= INTERVAL)
+}
+
+/// The rollouts that have not ended.
+fn running(state: &DesiredState) -> impl Iterator<Item = &Rollout> {
+    state.lineages.values().filter(|lineage| lineage.is_running()).map(|lineage| &lineage.rollout)
+}
+
+/// The commands that are in force.
+fn commands(state: &DesiredState) -> Vec<(ObjectKey, rollout::Command)> {
+    running(state).filter_map(|rollout| Some((rollout.graph().clone(), rollout.command()?))).collect()
+}
+
+impl Writer {
+    /// Does what is due. Samples go before ticks: a step that has ended is judged by them.
+    pub(super) fn follow(&mut self) {
+        let now = self.clock.now();
+        self.answer();
+        if is_due(self.looked.samples, now) {
+            self.looked.samples = Some(now);
+            self.sample_all();
+        }
+        self.tick(now);
+        self.answer();
+        while self.wants_census(now) {
+            self.looked.census = Some(now);
+            self.take_census();
+            self.answer();
+        }
+    }
+
+    /// How long to wait for a command before there is something to do.
+    pub(super) fn patience(&self) -> Duration {
+        let (state, now) = (self.state(), self.clock.now());
+        let deadlines = running(&state).filter_map(|rollout| rollout.status().next_deadline);
+        let due = deadlines.min().map(|deadline| Duration::from_millis(deadline.since(now).millis()));
+        // What is due and still there could not be done.
+        due.filter(|due| !due.is_zero()).map_or(self.retry, |due| due.min(self.retry))
+    }
+
+    /// Answers the commands of all rollouts until the data path has carried out none of them. Every answer brings a rollout
+    /// a step further, so this ends. Questions for room are left to the census.
+    fn answer(&mut self) {
+        loop {
+            let mut is_answered = false;
+            for (key, command) in commands(&self.state()) {
+                is_answered |= self.answer_one(&key, command);
+            }
+            if !is_answered {
+                return;
+            }
+        }
+    }
+
+    fn answer_one(&mut self, key: &ObjectKey, rollout::Command { sequence, action }: rollout::Command) -> bool {
+        if let Action::ReportCapacity { .. } = action {
+            return false;
+        }
+        let Some(reason) = self.obstacle(key, action) else {
+            if let Action::Install { .. } = action {
+                // The first window begins with what the view had counted before it got flows.
+                self.sample(key);
+            }
+            return self.report(key, Report::Applied { sequence });
+        };
+        let state = self.state();
+        let known = state.lineages.get(key).and_then(|lineage| lineage.run()?.failure.as_ref());
+        if known != Some(&reason) {
+            self.report(key, Report::ApplyFailed { sequence, reason });
+        }
+        false
+    }
+
+    /// Why what a rollout asks for is not in force; `None` if it is.
+    fn obstacle(&self, key: &ObjectKey, action: Action) -> Option<String> {
+        let state = self.state();
+        if let Some(error) = &self.programmed.borrow().error {
+            return Some(error.to_string());
+        }
+        if self.in_force.as_ref().is_none_or(|in_force| in_force.generation() != state.generation()) {
+            return Some("nothing is installed yet".to_owned());
+        }
+        match action {
+            Action::Install { target } => measure::unready(&state, key, target, &self.pending()),
+            Action::SetShare { .. }
+            | Action::Promote { .. }
+            | Action::Withdraw { .. }
+            | Action::ReportCapacity { .. } => None,
+        }
+    }
+
+    fn pending(&self) -> Vec<PendingPort> {
+        let programmed = self.programmed.borrow();
+        programmed.installed.as_ref().map(|installed| installed.pending.clone()).unwrap_or_default()
+    }
+
+    fn sample_all(&mut self) {
+        let state = self.state();
+        for rollout in running(&state) {
+            self.sample(rollout.graph());
+        }
+    }
+
+    /// Measures the candidate of a rollout; while one is aborted nobody asks.
+    fn sample(&mut self, key: &ObjectKey) {
+        let state = self.state();
+        let run = state.lineages.get(key).and_then(|lineage| lineage.run());
+        let run = run.filter(|run| !matches!(run.phase, Phase::Aborting { .. }));
+        let Some((run, tenant)) = run.zip(measure::tenant(&state, key)) else { return };
+        let view = run.target;
+        let counters = self.observer.view_counters(tenant, view).unwrap_or_else(|error| {
+            tracing::warn!(graph = %key, %view, %error, "candidate not measured");
+            None
+        });
+        let health = Some(measure::health(&state, key, view, &self.pending()));
+        self.report(key, Report::Sample(Sample { view, counters: counters.map(Into::into), health }));
+    }
+
+    fn tick(&mut self, now: Timestamp) {
+        let state = self.state();
+        for rollout in running(&state) {
+            if rollout.status().next_deadline.is_some_and(|deadline| deadline <= now) {
+                self.report(rollout.graph(), Report::Tick);
+            }
+        }
+    }
+
+    /// Whether records are to be counted: at once for a question that is new, else from time to time while anything drains
+    /// or asks for room.
+    fn wants_census(&mut self, now: Timestamp) -> bool {
+        let state = self.state();
+        let questions = commands(&state).into_iter();
+        let questions = questions.filter(|(_, command)| matches!(command.action, Action::ReportCapacity { .. }));
+        let asked: BTreeMap<ObjectKey, Sequence> = questions.map(|(key, command)| (key, command.sequence)).collect();
+        let is_new = asked.iter().any(|(key, sequence)| self.looked.asked.get(key) != Some(sequence));
+        let is_wanted = !asked.is_empty() || state.draining().next().is_some();
+        self.looked.asked = asked;
+        is_new || is_wanted && is_due(self.looked.census, now)
+    }
+
+    fn take_census(&mut self) {
+        let census = match self.observer.census() {
+            Ok(census) => census,
+            Err(error) => {
+                tracing::warn!(%error, "records not counted");
+                return;
+            }
+        };
+        for (key, command) in commands(&self.state()) {
+            if let Action::ReportCapacity { stable, target } = command.action {
+                self.tell_capacity((&key, command.sequence), (stable, target), &census);
+            }
+        }
+        let state = self.state();
+        for (key, _) in state.lineages.iter().filter(|(_, lineage)| !lineage.draining.is_empty()) {
+            self.count(key, &census);
+        }
+    }
+
+    fn tell_capacity(&mut self, (key, sequence): (&ObjectKey, Sequence), views: (ViewId, ViewId), census: &Census) {
+        let Some(in_force) = &self.in_force else { return };
+        let pending = self.pending();
+        let report = measure::capacity(&self.state(), in_force, (key, sequence), views, (census, &pending));
+        if let Some(report) = report {
+            self.report(key, Report::Capacity(report));
+        }
+    }
+
+    /// Tells how many records the draining views of a graph have. Flows are reset before that is noted: done twice it does
+    /// no harm, left out it would.
+    fn count(&mut self, key: &ObjectKey, census: &Census) {
+        let (state, now) = (self.state(), self.clock.now());
+        let Some((lineage, generation)) = state.lineages.get(key).zip(census.generation) else { return };
+        let Some(tenant) = measure::tenant(&state, key) else { return };
+        let mut counts = BTreeMap::new();
+        for draining in &lineage.draining {
+            let view = draining.view();
+            let records = census.views.get(&(tenant, view)).map_or(0, |census| census.records);
+            counts.insert(view, records);
+            if draining.step(Some(RecordCount { records, generation }), now).1 == Verdict::ResetFlows {
+                match self.dataplane.reset_flows(tenant, view) {
+                    Ok(flows) => tracing::info!(graph = %key, %view, flows, "flows of a draining view reset"),
+                    Err(error) => {
+                        tracing::warn!(graph = %key, %view, %error, "flows of a draining view not reset");
+                        return;
+                    }
+                }
+            }
+        }
+        self.report(key, Report::Count { generation, records: counts });
+    }
+
+    /// Tells the state machine; whether anybody can see a difference. What nobody can see is not stored.
+    fn report(&mut self, key: &ObjectKey, report: Report) -> bool {
+        let old = self.state();
+        let command = Command::rollout(key.clone(), RolloutVerb::Report(report));
+        match old.apply(&command, self.clock.now()) {
+            Ok(Applied { state, changes, changed: true }) => match self.adopt(&old, state, &changes) {
+                Ok(()) => true,
+                Err(error) => {
+                    tracing::error!(graph = %key, %error, "progress of a rollout not stored");
+                    false
+                }
+            },
+            Ok(Applied { state, changed: false, .. }) => {
+                let same = state.lineages.get(key).zip(old.lineages.get(key)).is_some_and(|(a, b)| Arc::ptr_eq(a, b));
+                if !same {
+                    self.state.send_replace(Arc::new(state));
+                }
+                false
+            }
+            Err(rejected) => {
+                tracing::warn!(graph = %key, %rejected, "a rollout does not take what it is told");
+                false
+            }
+        }
+    }
+}

@@ -82,12 +82,13 @@ impl Writer {
         }
     }
 
-    fn answer_one(&mut self, key: &ObjectKey, rollout::Command { sequence, action }: rollout::Command) -> bool {
-        if let Action::ReportCapacity { .. } = action {
+    fn answer_one(&mut self, key: &ObjectKey, command: rollout::Command) -> bool {
+        let rollout::Command { sequence, action, .. } = command;
+        if action == Action::ReportCapacity {
             return false;
         }
-        let Some(reason) = self.obstacle(key, action) else {
-            if let Action::Install { .. } = action {
+        let Some(reason) = self.obstacle(key, command) else {
+            if action == Action::Install {
                 // The first window begins with what the view had counted before it got flows.
                 self.sample(key);
             }
@@ -102,7 +103,7 @@ impl Writer {
     }
 
     /// Why what a rollout asks for is not in force; `None` if it is.
-    fn obstacle(&self, key: &ObjectKey, action: Action) -> Option<String> {
+    fn obstacle(&self, key: &ObjectKey, command: rollout::Command) -> Option<String> {
         let state = self.state();
         if let Some(error) = &self.programmed.borrow().error {
             return Some(error.to_string());
@@ -110,12 +111,9 @@ impl Writer {
         if self.in_force.as_ref().is_none_or(|in_force| in_force.generation() != state.generation()) {
             return Some("nothing is installed yet".to_owned());
         }
-        match action {
-            Action::Install { target } => measure::unready(&state, key, target, &self.pending()),
-            Action::SetShare { .. }
-            | Action::Promote { .. }
-            | Action::Withdraw { .. }
-            | Action::ReportCapacity { .. } => None,
+        match command.action {
+            Action::Install => measure::unready(&state, key, command.target, &self.pending()),
+            Action::SetShare(_) | Action::Promote(_) | Action::Withdraw(_) | Action::ReportCapacity => None,
         }
     }
 
@@ -160,7 +158,7 @@ impl Writer {
     fn wants_census(&mut self, now: Timestamp) -> bool {
         let state = self.state();
         let questions = commands(&state).into_iter();
-        let questions = questions.filter(|(_, command)| matches!(command.action, Action::ReportCapacity { .. }));
+        let questions = questions.filter(|(_, command)| command.action == Action::ReportCapacity);
         let asked: BTreeMap<ObjectKey, Sequence> = questions.map(|(key, command)| (key, command.sequence)).collect();
         let is_new = asked.iter().any(|(key, sequence)| self.looked.asked.get(key) != Some(sequence));
         let is_wanted = !asked.is_empty() || state.draining().next().is_some();
@@ -177,8 +175,8 @@ impl Writer {
             }
         };
         for (key, command) in commands(&self.state()) {
-            if let Action::ReportCapacity { stable, target } = command.action {
-                self.tell_capacity((&key, command.sequence), (stable, target), &census);
+            if command.action == Action::ReportCapacity {
+                self.tell_capacity((&key, command.sequence), (command.stable, command.target), &census);
             }
         }
         let state = self.state();

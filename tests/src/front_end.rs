@@ -107,6 +107,15 @@ impl FrontEnd {
         self.process.take().map_or(Ok(()), |mut process| process.kill().map(drop))
     }
 
+    /// Takes the data path down, with all records, as a reboot does. The process must have ended before.
+    ///
+    /// # Errors
+    /// Its pins cannot be removed.
+    pub fn take_down(&self) -> Result<()> {
+        let failed = |source| Error::Io { operation: "remove", object: self.bpffs.display().to_string(), source };
+        std::fs::remove_dir_all(&self.bpffs).map_err(failed)
+    }
+
     /// Starts the process again over its state and the running data path.
     ///
     /// # Errors
@@ -131,7 +140,11 @@ impl FrontEnd {
         self.run_with_input(arguments, "")
     }
 
-    fn run_with_input(&self, arguments: &[&str], input: &str) -> Result<Ran> {
+    /// Runs a client verb that reads its standard input.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn run_with_input(&self, arguments: &[&str], input: &str) -> Result<Ran> {
         use std::io::Write;
         use std::process::Stdio;
         let mut command = std::process::Command::new(binary());

@@ -116,7 +116,8 @@ impl Observer for Fake {
 pub(crate) struct Server {
     pub(crate) metrics: Arc<Metrics>,
     address: Address,
-    _stop: oneshot::Sender<()>,
+    stop: Option<oneshot::Sender<()>>,
+    serving: tokio::task::JoinHandle<Result<(), api::ServeError>>,
     directory: PathBuf,
 }
 
@@ -135,8 +136,15 @@ impl Server {
         let address = Address::Tcp(tcp.local_addr().expect("a bound address"));
         let (stop, stopped) = oneshot::channel::<()>();
         let shutdown = async move { drop(stopped.await) };
-        tokio::spawn(api::serve(listener, control, Arc::clone(&metrics), shutdown));
-        Self { metrics, address, _stop: stop, directory }
+        let serving = tokio::spawn(api::serve(listener, control, Arc::clone(&metrics), shutdown));
+        Self { metrics, address, stop: Some(stop), serving, directory }
+    }
+
+    /// Stops it; returns when requests that are under way were answered.
+    #[allow(dead_code, reason = "not every test stops its server")]
+    pub(crate) async fn stop(&mut self) {
+        drop(self.stop.take());
+        (&mut self.serving).await.expect("no panic").expect("served");
     }
 
     pub(crate) async fn channel(&self) -> api::client::Channel {

@@ -16,6 +16,7 @@ mod net;
 mod changes;
 pub mod check;
 mod cidr;
+pub mod diff;
 mod digest;
 pub mod image;
 mod outside;
@@ -27,6 +28,7 @@ pub mod view;
 
 pub use check::{Checked, Violation, ViolationKind, check, check_after, check_capacity};
 pub use cidr::{Cidr, addr_of};
+pub use diff::{Comparison, Diff};
 pub use image::{BuildError, BuiltTable, Cluster, Image};
 pub use plan::Plan;
 pub use tables::ImageTables;

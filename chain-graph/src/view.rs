@@ -185,7 +185,7 @@ impl fmt::Display for ViewContent {
 }
 
 /// An edge's condition as text; `any` if it has none.
-struct Condition<'a>(&'a Edge);
+pub(crate) struct Condition<'a>(pub(crate) &'a Edge);
 
 impl fmt::Display for Condition<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -216,7 +216,7 @@ impl fmt::Display for Condition<'_> {
 
 impl Cidr {
     /// Back from the form in which edges hold it.
-    fn from_prefix(prefix: &Prefix) -> Self {
+    pub(crate) fn from_prefix(prefix: &Prefix) -> Self {
         let mut addr = Addr::default();
         addr.0[..8].copy_from_slice(&prefix.value[0].to_be_bytes());
         addr.0[8..].copy_from_slice(&prefix.value[1].to_be_bytes());

@@ -149,14 +149,25 @@ pub(crate) enum Verb {
         #[command(flatten)]
         output: OutputArgs,
     },
-    /// Show what `apply` would change. Exit code 1 if anything.
+    /// Show what `apply` would change, or how two versions of a graph differ. Exit code 1 if anything.
     Diff {
         /// YAML documents; `-` for standard input. May be repeated.
-        #[arg(short, long = "file", value_name = "FILE", required = true)]
+        #[arg(short, long = "file", value_name = "FILE", required_unless_present = "versions")]
         files: Vec<PathBuf>,
         /// As in `apply`.
-        #[arg(long)]
+        #[arg(long, requires = "files")]
         prune: bool,
+        /// Two versions of the graph TENANT/GRAPH: `stable`, `candidate` or the number of a view.
+        #[arg(long, num_args = 2, value_names = ["FROM", "TO"], requires = "graph", conflicts_with = "files")]
+        versions: Option<Vec<String>>,
+        /// Flows that are drawn for each graph concerned, to estimate the share that is at risk [default: 100000].
+        #[arg(long, value_name = "FLOWS", value_parser = clap::value_parser!(u32).range(1..))]
+        flows: Option<u32>,
+        /// The graph of --versions.
+        #[arg(value_name = "TENANT/GRAPH", requires = "versions")]
+        graph: Option<String>,
+        #[command(flatten)]
+        output: OutputArgs,
     },
     /// Change a graph in steps, under traffic: canary, pause, promote, abort, undo.
     #[command(subcommand)]

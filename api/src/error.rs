@@ -232,7 +232,7 @@ fn of_violation(violation: &Violation, place: &Place<'_>) -> Reason {
         (None, _) => Code::FailedPrecondition,
     };
     let field = match listed {
-        Some((at, field)) if field.is_empty() => at,
+        Some((at, "")) => at,
         Some((at, field)) => format!("{at}.{field}"),
         None => elsewhere.clone(),
     };

@@ -274,3 +274,49 @@ async fn a_stream_does_not_hold_up_the_end_of_the_server() {
     let error = changes.message().await.expect_err("the server has ended");
     assert_eq!((error.code(), reason(&error).as_str()), (Code::Unavailable, "SHUTTING_DOWN"));
 }
+
+#[tokio::test]
+async fn versions_differ_by_their_nodes_and_by_the_flows_that_meet_others() {
+    let (server, mut client) = serving("versions").await;
+    client.start_rollout(start("", vec![weight("5"), pause()])).await.expect("started");
+    let request = v1::DiffVersionsRequest {
+        graph: GRAPH.to_owned(),
+        from: "stable".to_owned(),
+        to: "candidate".to_owned(),
+        sample_flows: 1000,
+        seed: 7,
+    };
+    let answer = client.diff_versions(request.clone()).await.expect("compared").into_inner();
+    let diff = answer.diff.clone().expect("they differ");
+    let told: Vec<_> =
+        diff.nodes.iter().map(|node| (node.node.as_str(), node.action(), node.before.as_str())).collect();
+    assert_eq!(told, [("first", v1::NodeAction::Removed, "networkFunctions/fw/replicaSets/v1")]);
+    let added: Vec<_> = diff.edges.iter().filter(|edge| edge.added).map(|edge| (&*edge.from, &*edge.to)).collect();
+    assert_eq!((diff.edges.len(), added), (3, vec![("", "")]));
+    assert!(diff.edges.iter().all(|edge| !edge.condition.is_empty()), "{diff:?}");
+    let risk = diff.risk.expect("flows were drawn");
+    let stage = &risk.stages[0];
+    assert_eq!((risk.flows, stage.network_function.as_str()), (1000, "networkFunctions/fw"));
+    let values =
+        [risk.at_risk, risk.diverted, stage.at_risk, stage.removed].map(|share| share.map(|share| share.value));
+    assert_eq!(values, [Some(1.0); 4]);
+    assert_eq!(client.diff_versions(request.clone()).await.expect("compared").into_inner(), answer, "the same seed");
+
+    let same = v1::DiffVersionsRequest { from: "1".to_owned(), to: "stable".to_owned(), ..request.clone() };
+    assert_eq!(client.diff_versions(same).await.expect("compared").into_inner().diff, None);
+    let wrong =
+        v1::DiffVersionsRequest { from: "99".to_owned(), to: "x".to_owned(), sample_flows: 1_000_001, ..request };
+    let error = client.diff_versions(wrong).await.expect_err("everything is wrong");
+    assert_eq!(
+        (error.code(), fields(&error)),
+        (Code::InvalidArgument, ["sample_flows", "from", "to"].map(str::to_owned).to_vec())
+    );
+
+    // A change to be applied is told in the same way.
+    client.abort_rollout(v1::AbortRolloutRequest { force: true, ..abort("") }).await.expect("aborted");
+    let resources = vec![common::resource(v1::resource::Resource::Graph(target("")))];
+    let request = v1::DiffRequest { resources, sample_flows: 1000, seed: 7, ..v1::DiffRequest::default() };
+    let answer = ConfigServiceClient::new(server.channel().await).diff(request).await.expect("compared").into_inner();
+    assert_eq!((answer.changes.len(), answer.graphs.len(), answer.graphs[0].graph.as_str()), (1, 1, GRAPH));
+    assert_eq!(answer.graphs[0].nodes.len(), 1);
+}

@@ -224,11 +224,19 @@ async fn a_batch_is_applied_as_a_whole_or_not_at_all() {
     let status = system.get_status(v1::GetStatusRequest {}).await.expect("status").into_inner();
     assert_eq!(status.revision, 0, "nothing was changed");
 
-    let diff = client.diff(v1::DiffRequest { resources: chain(), prune: false }).await.expect("diff").into_inner();
+    let diff = client
+        .diff(v1::DiffRequest { resources: chain(), ..v1::DiffRequest::default() })
+        .await
+        .expect("diff")
+        .into_inner();
     assert_eq!(diff.changes.len(), 7);
     let answer = client.apply(apply(chain())).await.expect("applied").into_inner();
     assert!(answer.programmed && answer.changes.iter().all(|change| change.action() == v1::ChangeAction::Created));
-    let diff = client.diff(v1::DiffRequest { resources: chain(), prune: true }).await.expect("diff").into_inner();
+    let diff = client
+        .diff(v1::DiffRequest { resources: chain(), prune: true, ..v1::DiffRequest::default() })
+        .await
+        .expect("diff")
+        .into_inner();
     assert!(diff.changes.is_empty(), "{diff:?}");
     let again = client.apply(apply(chain())).await.expect("applied").into_inner();
     assert!(again.changes.iter().all(|change| change.action() == v1::ChangeAction::Unchanged));

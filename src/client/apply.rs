@@ -1,7 +1,8 @@
 //! `apply` and `diff`.
 
+use super::diff as risk;
 use super::{failure, print, yaml};
-use crate::args::OutputArgs;
+use crate::args::{Format, OutputArgs};
 use crate::document::{self, Source};
 use crate::fail::Failure;
 use crate::output::{Shade, note, say, shade};
@@ -84,10 +85,21 @@ pub(crate) async fn apply(
 }
 
 /// `diff`.
-pub(crate) async fn diff(channel: Channel, sources: Vec<Source>, prune: bool) -> Result<ExitCode, Failure> {
+pub(crate) async fn diff(
+    channel: Channel,
+    sources: Vec<Source>,
+    prune: bool,
+    sample_flows: u32,
+    output: OutputArgs,
+) -> Result<ExitCode, Failure> {
     let resources = sources.iter().map(|source| source.resource.clone()).collect();
-    let answer = client(channel).diff(v1::DiffRequest { resources, prune }).await;
+    let answer = client(channel).diff(v1::DiffRequest { resources, prune, sample_flows, seed: 0 }).await;
     let answer = answer.map_err(|status| failure(&status, |field| place(&sources, field)))?.into_inner();
+    let code = if answer.changes.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) };
+    if output.output != Format::Table {
+        print(&diff_value(&answer), output, &[], &[])?;
+        return Ok(code);
+    }
     for change in &answer.changes {
         say!("{} {}", action(change), change.name)?;
         let text = |resource: &Option<v1::Resource>| match resource.as_ref().and_then(document::write) {
@@ -103,7 +115,24 @@ pub(crate) async fn diff(channel: Channel, sources: Vec<Source>, prune: bool) ->
             }
         }
     }
-    Ok(if answer.changes.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    for graph in &answer.graphs {
+        risk::say_graph(graph)?;
+    }
+    risk::say_tables(&answer.tables)?;
+    Ok(code)
+}
+
+fn diff_value(answer: &v1::DiffResponse) -> serde_json::Value {
+    let document = |resource: &Option<v1::Resource>| resource.as_ref().and_then(document::write);
+    let changes = answer.changes.iter().map(|change| {
+        let (before, after) = (document(&change.before), document(&change.after));
+        json!({"name": change.name, "action": action(change), "before": before, "after": after})
+    });
+    json!({
+        "changes": changes.collect::<Vec<_>>(),
+        "graphs": answer.graphs.iter().map(risk::graph_value).collect::<Vec<_>>(),
+        "tables": risk::tables_value(&answer.tables),
+    })
 }
 
 fn client(channel: Channel) -> ConfigServiceClient<Channel> {

@@ -1,17 +1,19 @@
 //! Client verbs over gRPC.
 
 mod apply;
+mod diff;
 mod observe;
 mod resources;
 mod rollout;
 mod rollout_text;
 mod versions;
 
-use crate::args::{Format, OutputArgs, Verb};
+use crate::args::{Format, KindArg, OutputArgs, Verb};
 use crate::fail::{ERROR, Failure, NOT_FOUND};
 use crate::output::{self, put, say};
 use api::StatusExt;
 use api::client::Channel;
+use api::v1;
 use serde_json::Value;
 use std::process::ExitCode;
 use tonic::{Code, Status};
@@ -23,10 +25,17 @@ pub(crate) async fn run(server: &api::Address, verb: Verb) -> Result<ExitCode, F
             let sources = apply::read_files(&files)?;
             apply::apply(connect(server).await?, sources, dry_run, prune, output).await
         }
-        Verb::Diff { files, prune } => {
+        Verb::Diff { files, prune, versions, flows, graph, output } => {
             let diff = async {
+                let flows = flows.unwrap_or_default();
+                if let (Some([from, to]), Some(graph)) = (versions.as_deref(), graph) {
+                    let graph = resources::Path::read(KindArg::Graph, Some(&graph), None)?.into_name();
+                    let (from, to) = (from.clone(), to.clone());
+                    let request = v1::DiffVersionsRequest { graph, from, to, sample_flows: flows, seed: 0 };
+                    return diff::versions(connect(server).await?, request, output).await;
+                }
                 let sources = apply::read_files(&files)?;
-                apply::diff(connect(server).await?, sources, prune).await
+                apply::diff(connect(server).await?, sources, prune, flows, output).await
             };
             // 1 means that there are differences.
             diff.await.map_err(|failure| if failure.code == ERROR { failure.code(2) } else { failure })

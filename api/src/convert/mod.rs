@@ -2,6 +2,7 @@
 //! violation is reported; whether resources fit together is for the state machine to decide.
 
 mod attachment;
+mod diff;
 mod flow;
 mod function;
 mod graph;
@@ -12,6 +13,7 @@ mod rollout;
 mod rollout_status;
 mod tenant;
 
+pub(crate) use diff::diff;
 pub(crate) use flow::{TraceRequest, flow, trace, trace_query};
 pub(crate) use names::Names;
 pub(crate) use rollout::rollout_spec;

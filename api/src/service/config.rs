@@ -1,6 +1,6 @@
 //! Many resources in one transaction.
 
-use super::{Api, precondition};
+use super::{Api, diff, precondition};
 use crate::convert::present;
 use crate::error::{self, Place};
 use crate::fields::Violations;
@@ -10,6 +10,7 @@ use crate::v1::config_service_server::ConfigService;
 use crate::v1::resource::Resource as Union;
 use state_sync::{Action, Change, Command, Operation, Precondition, Resource, ResourcePath};
 use std::collections::HashMap;
+use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 #[tonic::async_trait]
@@ -30,13 +31,20 @@ impl ConfigService for Api {
     }
 
     async fn diff(&self, request: Request<v1::DiffRequest>) -> Result<Response<v1::DiffResponse>, Status> {
-        let v1::DiffRequest { resources, prune } = request.into_inner();
-        let (operations, places) = read(resources).map_err(error::invalid)?;
+        let v1::DiffRequest { resources, prune, sample_flows, seed } = request.into_inner();
+        let mut violations = Violations::new();
+        let operations = violations.take_here(read(resources));
+        let sampling = diff::sampling(&mut violations, sample_flows, seed);
+        let (operations, places) = violations.finish(operations).map_err(error::invalid)?;
         let command = Command { operations, prune, request_id: String::new() };
+        let state = self.control.state();
         let applied =
             self.control.validate(&command).map_err(|rejected| error::rejected(&rejected, &Place::List(places)))?;
         let changes = applied.changes.iter().filter(|change| change.action != Action::Unchanged);
-        Ok(Response::new(v1::DiffResponse { changes: changes.map(|change| self.change(change, true)).collect() }))
+        let changes = changes.map(|change| self.change(change, true)).collect();
+        let (before, after) = (Arc::clone(state.image()), Arc::clone(applied.state.image()));
+        let (graphs, tables) = diff::compare(before, after, sampling).await?;
+        Ok(Response::new(v1::DiffResponse { changes, graphs, tables }))
     }
 }
 

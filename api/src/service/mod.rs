@@ -2,6 +2,7 @@
 
 mod attachment;
 mod config;
+mod diff;
 mod flow;
 mod graph;
 mod network_function;

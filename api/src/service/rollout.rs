@@ -1,7 +1,7 @@
 //! Rollouts and versions of graphs.
 
 use super::watch::{self, RolloutStream};
-use super::{Api, Failure};
+use super::{Api, Failure, diff};
 use crate::convert::{Names, path, rollout, rollout_spec, version};
 use crate::error::{self, Place};
 use crate::fields::Violations;
@@ -124,6 +124,26 @@ impl RolloutService for Api {
         let versions = state.versions(&graph);
         let versions = versions.iter().map(|one| version(one, records(one.view), rollout)).collect();
         Ok(Response::new(v1::ListVersionsResponse { versions }))
+    }
+
+    async fn diff_versions(
+        &self,
+        request: Request<v1::DiffVersionsRequest>,
+    ) -> Result<Response<v1::DiffVersionsResponse>, Status> {
+        let v1::DiffVersionsRequest { graph, from, to, sample_flows, seed } = request.into_inner();
+        let key = read_graph(&graph)?;
+        let state = self.control.state();
+        state.rollout(&key).ok_or_else(|| missing(&key))?;
+        let (mut violations, versions) = (Violations::new(), state.versions(&key));
+        let sampling = diff::sampling(&mut violations, sample_flows, seed);
+        let from = violations.take("from", diff::version(&versions, &from));
+        let to = violations.take("to", diff::version(&versions, &to));
+        let (from, to) = violations.finish(from.zip(to)).map_err(error::invalid)?;
+        let before = diff::image_with(&state, state.image(), &key, from)?;
+        let after = diff::image_with(&state, &before, &key, to)?;
+        let (graphs, tables) = diff::compare(before, after, sampling).await?;
+        let diff = graphs.into_iter().find(|diff| diff.graph == graph);
+        Ok(Response::new(v1::DiffVersionsResponse { diff, tables }))
     }
 }
 

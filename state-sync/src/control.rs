@@ -271,8 +271,9 @@ impl Writer {
                 }
                 return;
             }
-            self.follow();
         }
+        // Whatever came: commands that change nothing must not keep the clock from being looked at.
+        self.follow();
         let programmed = Arc::clone(&self.programmed.borrow());
         for (reply, changes, generation) in accepted {
             answer(reply, Ok(Outcome { changes, generation, programmed: Arc::clone(&programmed) }));

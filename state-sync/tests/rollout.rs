@@ -2,14 +2,16 @@
 
 mod common;
 
-use chain_graph::model::{Forwarding, ObjectKey, Side, TupleEffect};
+use chain_graph::model::{
+    EdgeFrom, EdgeMatch, EdgeTo, Forwarding, GraphEdge, ObjectKey, PortRange, Protocol, Side, TupleEffect,
+};
 use chain_graph::plan::ActiveViews;
 use chain_graph::rollout::{
     CapacityReport, CheckedSpec, Drain, DrainPolicy, Outcome, Percent, PhaseName, Rejection, RolloutSpec, Sequence,
     SetLoad, Share, Span, State, Step, Timestamp,
 };
 use common::*;
-use state_sync::{Command, DesiredState, Refusal, Report, Resource, Role, RolloutVerb};
+use state_sync::{Command, DesiredState, Refusal, Report, Resource, Role, RolloutVerb, VERSIONS_KEPT};
 use std::collections::BTreeMap;
 use xdp_layout::{Generation, ReplicaSetId, ViewId};
 
@@ -369,4 +371,26 @@ fn the_same_log_gives_the_same_state() {
     assert_eq!(one.versions(&web()), two.versions(&web()));
     assert_eq!(one.draining().collect::<Vec<_>>(), two.draining().collect::<Vec<_>>());
     assert_eq!(plan(&one), (2, None, vec![1, 3]), "the log is not one of refusals only");
+}
+
+#[test]
+fn the_oldest_versions_are_forgotten_but_never_an_installed_one() {
+    let mut state = world();
+    let first = state.generation();
+    for number in 0..VERSIONS_KEPT as u16 + 3 {
+        let mut changed = graph("acme", "web", "fw", "v1");
+        if let Resource::Graph(spec) = &mut changed {
+            let server_ports = vec![PortRange { first: number, last: number }];
+            let matches = EdgeMatch { protocol: Some(Protocol::TCP), server_ports, ..EdgeMatch::default() };
+            let edge = GraphEdge { from: EdgeFrom::Client, to: EdgeTo::Server, matches: Some(matches) };
+            spec.edges.insert(0, edge);
+        }
+        state = at_time(&state, &puts(vec![changed]), at(1));
+        // The first view has a flow that does not end.
+        state = counted(&state, state.generation(), &[(1, 1)], at(2));
+    }
+    assert!(state.generation() > first);
+    let roles = roles(&state);
+    assert_eq!((roles.len(), roles.last()), (VERSIONS_KEPT, Some(&(1, Role::Draining))));
+    assert_eq!(roles.first(), Some(&(VERSIONS_KEPT as u32 + 4, Role::Stable)));
 }

@@ -17,6 +17,7 @@
 //!
 //! This crate's library depends on no other crate of the workspace: [`FrontEnd`] runs the built program as a user would.
 
+mod drops;
 mod error;
 mod front_end;
 mod host;
@@ -32,6 +33,7 @@ mod sys;
 mod testbed;
 pub mod traffic;
 
+pub use drops::{KernelDrop, KernelDrops};
 pub use error::{Error, Result};
 pub use front_end::{Documents, FrontEnd, Ran, binary};
 pub use host::{Host, HostConfig};

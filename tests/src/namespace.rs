@@ -4,7 +4,7 @@ use std::{
     ffi::OsStr,
     fs::{self, File},
     io::{self, Write as _},
-    os::fd::AsFd as _,
+    os::{fd::AsFd as _, unix::fs::MetadataExt as _},
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     sync::Arc,
@@ -93,6 +93,11 @@ impl Namespace {
     #[must_use]
     pub fn directory(&self) -> &Path {
         &self.inner.directory
+    }
+
+    /// The number by which the kernel knows it.
+    pub(crate) fn inode(&self) -> Result<u64> {
+        self.inner.file.metadata().map(|data| data.ino()).map_err(Error::io("look at namespace", self.name()))
     }
 
     /// Runs `work` on a new thread inside the namespace and waits for it. Sockets opened there

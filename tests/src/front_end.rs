@@ -99,6 +99,18 @@ impl FrontEnd {
         self.directory.join("api.sock")
     }
 
+    /// Where the state is kept.
+    #[must_use]
+    pub fn state_directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Where the data path is pinned.
+    #[must_use]
+    pub fn bpffs(&self) -> &Path {
+        &self.bpffs
+    }
+
     /// Ends the process the hard way, if it runs. The data path goes on.
     ///
     /// # Errors
@@ -121,9 +133,17 @@ impl FrontEnd {
     /// # Errors
     /// It does not start or does not serve in time.
     pub fn restart(&mut self) -> Result<()> {
+        self.restart_with_state(&self.directory.clone())
+    }
+
+    /// As [`restart`](Self::restart), with the state of another directory.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn restart_with_state(&mut self, directory: &Path) -> Result<()> {
         self.kill()?;
         let mut command = self.namespace.command(binary());
-        command.arg("dev").arg("--listen").arg(self.socket()).arg("--state-dir").arg(&self.directory);
+        command.arg("dev").arg("--listen").arg(self.socket()).arg("--state-dir").arg(directory);
         command.arg("--bpffs").arg(&self.bpffs).arg("--flow-capacity").arg(self.capacity.to_string());
         command.arg("--metrics-listen").arg("127.0.0.1:9090");
         let mut process = self.namespace.spawn(command)?;

@@ -91,6 +91,8 @@ pub(crate) struct Inner {
     /// Interfaces as last read; `None` after a change.
     links: Option<Links>,
     is_first: bool,
+    /// Records of tenants that are gone may still be there: after a start, after a deletion until it is carried out.
+    has_leavers: bool,
 }
 
 impl Inner {
@@ -104,17 +106,17 @@ impl Inner {
         };
         self.links = Some(links.clone());
         let is_same = self.image.as_ref().is_some_and(|known| Arc::ptr_eq(known, image));
-        if is_same && self.installer.is_current(&links) {
+        if is_same && self.installer.is_current(&links) && !self.has_leavers {
             return Ok(Vec::new());
         }
-        let before: Vec<TenantId> = self.installer.tenants().collect();
+        self.has_leavers |= self.installer.tenants().any(|id| !image.tenants().contains_key(&id));
         self.installer.install(image, &links, &mut self.loader)?;
         if self.is_first {
             self.detach_leftovers()?;
             self.is_first = false;
         }
         self.image = Some(Arc::clone(image));
-        Ok(before.into_iter().filter(|id| !image.tenants().contains_key(id)).collect())
+        if self.has_leavers { self.installer.leavers(image) } else { Ok(Vec::new()) }
     }
 
     /// Whether every interface that the image names is known and up.
@@ -221,7 +223,14 @@ impl Agent {
         let rate = clock::rate(&loader)?;
         configure(&mut maps, options, rate)?;
         let installer = Installer::new(maps, watch)?;
-        let inner = Arc::new(Mutex::new(Inner { loader, installer, image: None, links: None, is_first: true }));
+        let inner = Arc::new(Mutex::new(Inner {
+            loader,
+            installer,
+            image: None,
+            links: None,
+            is_first: true,
+            has_leavers: true,
+        }));
         let watcher = Arc::new(Watcher::new(Arc::clone(&inner), gauges, rate));
         let agent = Self { inner, watcher, stop: Arc::new(AtomicBool::new(false)), told: BTreeSet::new() };
         agent.start_threads(ring, options, rate)?;
@@ -290,6 +299,7 @@ impl DataPlane for Agent {
         if !gone.is_empty() {
             self.watcher.expel(&gone).map_err(|e| describe("delete the records of deleted tenants", &e))?;
         }
+        locked(&self.inner).has_leavers = false;
         self.told.clone_from(&pending);
         Ok(Installed {
             generation: image.plan().number().generation,

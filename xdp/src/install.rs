@@ -130,6 +130,13 @@ impl Installer {
         self.tenants.keys().copied()
     }
 
+    /// Tenants that the image does not have and whose usage is still there. It goes last when a tenant leaves, so none is
+    /// forgotten, whoever began: an earlier process, or an install that failed.
+    pub(crate) fn leavers(&self, image: &Image) -> Result<Vec<TenantId>> {
+        let known = self.maps.usage.all()?.into_iter().filter_map(|(id, _)| TenantId::new(id));
+        Ok(known.filter(|id| !image.tenants().contains_key(id)).collect())
+    }
+
     /// Makes the maps say what the image says. After an error the next call mends what this one left.
     pub(crate) fn install(&mut self, image: &Arc<Image>, links: &Links, loader: &mut Loader) -> Result<()> {
         self.give_back();

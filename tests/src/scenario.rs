@@ -1,7 +1,7 @@
 //! Set-up and judgement that end-to-end tests share: hosts of a usual network, stages of instances, metrics.
 
 use crate::{
-    Documents, Error, FiveTuple, Host, HostConfig, Kind, MacAddr, Node, Recorder, Result, Way,
+    Documents, Error, FiveTuple, Host, HostConfig, Kind, MacAddr, Node, Recorder, Recording, Result, Way,
     nf::{BridgeFirewall, BridgeFirewallConfig, Instance, Rule, Snat, SnatConfig, Translation},
 };
 use ipnet::IpNet;
@@ -129,6 +129,18 @@ impl Stage {
         Ok(Self { recorders: recorders.collect::<Result<_>>()? })
     }
 
+    /// What each instance's recorder has, by its name.
+    fn recordings(&self) -> impl Iterator<Item = Result<(&str, Recording)>> {
+        self.recorders.iter().map(|(name, recorder)| {
+            let recording = recorder.snapshot()?;
+            if recording.lost != 0 {
+                let reason = format!("it lost {} frames", recording.lost);
+                return Err(Error::Config { object: format!("recorder of {name}"), reason });
+            }
+            Ok((name.as_str(), recording))
+        })
+    }
+
     /// By canonical tuple, which instance saw it at `port` and whether it came in or went out there. Later fragments and
     /// ICMP errors are left out.
     ///
@@ -136,19 +148,33 @@ impl Stage {
     /// A recorder failed, or lost frames: then nothing can be judged.
     pub fn seen(&self, port: &str, wanted: impl Fn(&FiveTuple) -> bool) -> Result<Seen> {
         let mut seen = Seen::new();
-        for (name, recorder) in &self.recorders {
-            let recording = recorder.snapshot()?;
-            if recording.lost != 0 {
-                let reason = format!("it lost {} frames", recording.lost);
-                return Err(Error::Config { object: format!("recorder of {name}"), reason });
-            }
+        for recording in self.recordings() {
+            let (name, recording) = recording?;
             let here = recording.sightings.keys();
             for one in here.filter(|one| one.interface == port && one.kind == Kind::Whole && wanted(&one.tuple)) {
                 let by_instance = seen.entry(one.tuple.canonical()).or_default();
-                by_instance.entry(name.clone()).or_default().insert(one.way);
+                by_instance.entry(name.to_owned()).or_default().insert(one.way);
             }
         }
         Ok(seen)
+    }
+
+    /// Frames that passed `port` in one way, by tuple, at all instances together. Later fragments and ICMP errors are left out.
+    ///
+    /// # Errors
+    /// As [`seen`](Self::seen).
+    pub fn frames(&self, port: &str, way: Way) -> Result<BTreeMap<FiveTuple, u64>> {
+        let mut frames = BTreeMap::new();
+        for recording in self.recordings() {
+            let recording = recording?;
+            let here = recording.1.sightings.into_iter();
+            for (one, count) in
+                here.filter(|(one, _)| one.interface == port && one.way == way && one.kind == Kind::Whole)
+            {
+                *frames.entry(one.tuple).or_default() += count.frames;
+            }
+        }
+        Ok(frames)
     }
 
     /// By canonical tuple, the one instance that saw both of its directions at `port`.

@@ -189,7 +189,15 @@ impl FrontEnd {
     /// # Errors
     /// The program cannot be run.
     pub fn try_apply(&self, documents: &str) -> Result<Ran> {
-        self.run_with_input(&["apply", "-f", "-"], documents)
+        self.run_apply(documents, &[])
+    }
+
+    /// As [`try_apply`](Self::try_apply), with more arguments.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn run_apply(&self, documents: &str, more: &[&str]) -> Result<Ran> {
+        self.run_with_input(&[&["apply", "-f", "-"][..], more].concat(), documents)
     }
 
     /// Applies documents and waits until the data path runs them.
@@ -293,6 +301,15 @@ impl Documents {
 
     /// An instance in replica set `v1` of weight 1, or with what `more` says.
     pub fn instance(self, function: &str, name: &str, instance: &Instance, more: &str) -> Self {
+        self.member(function, "v1", name, instance, more)
+    }
+
+    /// An instance in a replica set, under its own name, of weight 1 or with what `more` says.
+    pub fn instance_of(self, function: &str, set: &str, instance: &Instance, more: &str) -> Self {
+        self.member(function, set, instance.name(), instance, more)
+    }
+
+    fn member(self, function: &str, set: &str, name: &str, instance: &Instance, more: &str) -> Self {
         let weight = if more.contains("weight:") { "" } else { "weight: 1, " };
         let port = |port: &crate::nf::Port| {
             let MacAddr(mac) = port.inside.mac;
@@ -304,7 +321,7 @@ impl Documents {
         } else {
             format!("inside: {}, outside: {}", port(instance.inward()), port(instance.outward()))
         };
-        let metadata = format!("name: {name}, networkFunction: {function}, replicaSet: v1");
+        let metadata = format!("name: {name}, networkFunction: {function}, replicaSet: {set}");
         self.add("Instance", &metadata, &format!("{weight}{ports}{more}"))
     }
 

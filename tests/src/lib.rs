@@ -19,6 +19,7 @@
 
 mod drops;
 mod error;
+mod evidence;
 mod front_end;
 mod host;
 mod link;
@@ -35,6 +36,7 @@ pub mod traffic;
 
 pub use drops::{KernelDrop, KernelDrops};
 pub use error::{Error, Result};
+pub use evidence::{Evidence, Flow, Witnesses};
 pub use front_end::{Documents, FrontEnd, Ran, binary};
 pub use host::{Host, HostConfig};
 pub use link::{LinkEnd, MacAddr, Offloads, ParseMacError, Route, bridge, veth};

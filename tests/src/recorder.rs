@@ -51,6 +51,11 @@ pub struct Count {
     pub frames: u64,
     /// Bytes of these frames, Ethernet headers included.
     pub bytes: u64,
+    /// Of TCP the octets of sequence space (payload, SYN and FIN), of others the bytes of IP payload. The same wherever a
+    /// flow passes, however its segments were merged.
+    pub octets: u64,
+    /// TCP segments with RST among them.
+    pub resets: u64,
     /// When the first passed, in nanoseconds since 1970.
     pub first_ns: u64,
     /// When the last passed, in nanoseconds since 1970.
@@ -204,15 +209,19 @@ impl Worker {
                 };
                 let way = if frame.sent { Way::Sent } else { Way::Received };
                 match parse(frame.bytes, frame.tag) {
-                    Parsed::Ip { vlan, kind, tuple } => {
-                        let count = self.seen.entry((index, way, vlan, kind, tuple)).or_insert(Count {
+                    Parsed::Ip { vlan, packet } => {
+                        let count = self.seen.entry((index, way, vlan, packet.kind, packet.tuple)).or_insert(Count {
                             frames: 0,
                             bytes: 0,
+                            octets: 0,
+                            resets: 0,
                             first_ns: frame.time_ns,
                             last_ns: frame.time_ns,
                         });
                         count.frames += 1;
                         count.bytes += u64::from(frame.length);
+                        count.octets += u64::from(packet.octets);
+                        count.resets += u64::from(packet.is_reset);
                         count.last_ns = count.last_ns.max(frame.time_ns);
                     }
                     Parsed::Other(ethertype) => {

@@ -69,14 +69,29 @@ pub enum Kind {
 pub(super) enum Parsed {
     Ip {
         vlan: Option<u16>,
-        kind: Kind,
-        tuple: FiveTuple,
+        packet: Packet,
     },
     /// Not IP: its EtherType.
     Other(u16),
     /// Cut short or malformed.
     Malformed,
 }
+
+/// An IP packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Packet {
+    pub(super) kind: Kind,
+    pub(super) tuple: FiveTuple,
+    /// Of TCP the segment's length in sequence space (`SEG.LEN` of RFC 9293 section 3.3.1), of others the IP payload.
+    pub(super) octets: u32,
+    /// A TCP segment with RST.
+    pub(super) is_reset: bool,
+}
+
+const TCP: u8 = 6;
+const FIN: u8 = 1;
+const SYN: u8 = 2;
+const RST: u8 = 4;
 
 const IPV4: u16 = 0x0800;
 const IPV6: u16 = 0x86dd;
@@ -105,12 +120,12 @@ pub(super) fn parse(frame: &[u8], tag: Option<u16>) -> Parsed {
         None => None,
     };
     match read {
-        Some((kind, tuple)) => Parsed::Ip { vlan, kind, tuple },
+        Some(packet) => Parsed::Ip { vlan, packet },
         None => Parsed::Malformed,
     }
 }
 
-fn ipv4(packet: &[u8]) -> Option<(Kind, FiveTuple)> {
+fn ipv4(packet: &[u8]) -> Option<Packet> {
     let header_length = usize::from(packet.first()? & 0x0f) * 4;
     let fragment_offset = be16(packet, 6)? & 0x1fff;
     let protocol = *packet.get(9)?;
@@ -118,17 +133,20 @@ fn ipv4(packet: &[u8]) -> Option<(Kind, FiveTuple)> {
         let bytes = <[u8; 4]>::try_from(packet.get(at..at + 4)?).ok()?;
         Some(IpAddr::V4(Ipv4Addr::from(bytes)))
     };
-    let payload = packet.get(header_length.max(20)..)?;
-    transport(address(12)?, address(16)?, protocol, fragment_offset != 0, payload)
+    let header_length = header_length.max(20);
+    let payload = packet.get(header_length..)?;
+    let octets = u32::from(be16(packet, 2)?).saturating_sub(header_length as u32);
+    transport(address(12)?, address(16)?, protocol, fragment_offset != 0, payload, octets)
 }
 
-fn ipv6(packet: &[u8]) -> Option<(Kind, FiveTuple)> {
+fn ipv6(packet: &[u8]) -> Option<Packet> {
     let address = |at: usize| {
         let bytes = <[u8; 16]>::try_from(packet.get(at..at + 16)?).ok()?;
         Some(IpAddr::V6(Ipv6Addr::from(bytes)))
     };
     let (source, destination) = (address(8)?, address(24)?);
     let mut next = *packet.get(6)?;
+    let mut octets = u32::from(be16(packet, 4)?);
     let mut payload = packet.get(40..)?;
     let mut later = false;
     // Hop-by-hop 0, routing 43, fragment 44, authentication 51, destination 60 (RFC 8200).
@@ -144,8 +162,9 @@ fn ipv6(packet: &[u8]) -> Option<(Kind, FiveTuple)> {
         };
         next = *payload.first()?;
         payload = payload.get(length..)?;
+        octets = octets.saturating_sub(length as u32);
     }
-    transport(source, destination, next, later, payload)
+    transport(source, destination, next, later, payload, octets)
 }
 
 fn transport(
@@ -154,13 +173,15 @@ fn transport(
     protocol: u8,
     later_fragment: bool,
     payload: &[u8],
-) -> Option<(Kind, FiveTuple)> {
+    octets: u32,
+) -> Option<Packet> {
     let tuple =
         |source_port, destination_port| FiveTuple { protocol, source, source_port, destination, destination_port };
+    let whole = |kind, tuple| Packet { kind, tuple, octets, is_reset: false };
     if later_fragment {
-        return Some((Kind::LaterFragment, tuple(0, 0)));
+        return Some(whole(Kind::LaterFragment, tuple(0, 0)));
     }
-    let seen = match (protocol, payload.first()) {
+    let (kind, tuple) = match (protocol, payload.first()) {
         (6 | 17 | 132, _) => (Kind::Whole, tuple(be16(payload, 0)?, be16(payload, 2)?)),
         (1, Some(8)) | (58, Some(128)) => (Kind::Whole, tuple(be16(payload, 4)?, 0)),
         (1, Some(0)) | (58, Some(129)) => (Kind::Whole, tuple(0, be16(payload, 4)?)),
@@ -169,11 +190,22 @@ fn transport(
         (58, Some(1..=4)) => (error_about(ipv6(payload.get(8..)?)?), tuple(0, 0)),
         _ => (Kind::Whole, tuple(0, 0)),
     };
-    Some(seen)
+    let packet = whole(kind, tuple);
+    Some(if protocol == TCP { segment(packet, payload) } else { packet })
 }
 
-fn error_about((_, quoted): (Kind, FiveTuple)) -> Kind {
-    Kind::ErrorAbout(quoted)
+/// What TCP's header adds; one that is cut short, as in an ICMP error, adds nothing.
+fn segment(packet: Packet, header: &[u8]) -> Packet {
+    let (Some(offset), Some(flags)) = (header.get(12), header.get(13)) else {
+        return packet;
+    };
+    let payload = packet.octets.saturating_sub(u32::from(offset >> 4) * 4);
+    let controls = u32::from(flags & SYN != 0) + u32::from(flags & FIN != 0);
+    Packet { octets: payload + controls, is_reset: flags & RST != 0, ..packet }
+}
+
+fn error_about(quoted: Packet) -> Kind {
+    Kind::ErrorAbout(quoted.tuple)
 }
 
 fn be16(bytes: &[u8], at: usize) -> Option<u16> {
@@ -185,7 +217,9 @@ mod tests {
     use super::*;
 
     fn ipv4_packet(protocol: u8, fragment: u16, payload: &[u8]) -> Vec<u8> {
-        let mut packet = vec![0x45, 0, 0, 0, 0, 0];
+        let mut packet = vec![0x45, 0];
+        packet.extend((20 + payload.len() as u16).to_be_bytes());
+        packet.extend([0, 0]);
         packet.extend(fragment.to_be_bytes());
         packet.extend([64, protocol, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
         packet.extend(payload);
@@ -209,12 +243,16 @@ mod tests {
         }
     }
 
+    fn parsed(vlan: Option<u16>, kind: Kind, tuple: FiveTuple, octets: u32) -> Parsed {
+        Parsed::Ip { vlan, packet: Packet { kind, tuple, octets, is_reset: false } }
+    }
+
     const PORTS: [u8; 8] = [0x12, 0x34, 0, 80, 0, 0, 0, 0];
 
     #[test]
     fn tag_is_found_in_the_bytes_and_beside_them() {
         let tagged = [&[0x20, 0x0a, 0x08, 0x00][..], &ipv4_packet(17, 0, &PORTS)].concat();
-        let expected = Parsed::Ip { vlan: Some(10), kind: Kind::Whole, tuple: tuple(17, 0x1234, 80) };
+        let expected = parsed(Some(10), Kind::Whole, tuple(17, 0x1234, 80), 8);
         assert_eq!(parse(&frame(DOT1Q, &tagged), None), expected);
         assert_eq!(parse(&frame(IPV4, &ipv4_packet(17, 0, &PORTS)), Some(0x200a)), expected);
     }
@@ -222,36 +260,56 @@ mod tests {
     #[test]
     fn fragments_and_errors_are_told_apart() {
         let later = parse(&frame(IPV4, &ipv4_packet(17, 0x2001, &PORTS)), None);
-        let expected = Parsed::Ip { vlan: None, kind: Kind::LaterFragment, tuple: tuple(17, 0, 0) };
+        let expected = parsed(None, Kind::LaterFragment, tuple(17, 0, 0), 8);
         assert_eq!(later, expected);
 
         let quoted = ipv4_packet(6, 0, &PORTS);
         let unreachable = [&[3, 1, 0, 0, 0, 0, 0, 0][..], &quoted].concat();
         let error = parse(&frame(IPV4, &ipv4_packet(1, 0, &unreachable)), None);
         let kind = Kind::ErrorAbout(tuple(6, 0x1234, 80));
-        assert_eq!(error, Parsed::Ip { vlan: None, kind, tuple: tuple(1, 0, 0) });
+        assert_eq!(error, parsed(None, kind, tuple(1, 0, 0), 36));
     }
 
     #[test]
     fn echo_reply_is_the_reversed_request() {
         let request = tuple(1, 7, 0);
-        let parsed = parse(&frame(IPV4, &ipv4_packet(1, 0, &[8, 0, 0, 0, 0, 7, 0, 1])), None);
-        assert_eq!(parsed, Parsed::Ip { vlan: None, kind: Kind::Whole, tuple: request });
+        let echo = parse(&frame(IPV4, &ipv4_packet(1, 0, &[8, 0, 0, 0, 0, 7, 0, 1])), None);
+        assert_eq!(echo, parsed(None, Kind::Whole, request, 8));
         assert_eq!(request.reversed().reversed(), request);
         assert_eq!(request.canonical(), request.reversed().canonical());
     }
 
     #[test]
     fn ipv6_extension_headers_are_skipped() {
-        let mut packet = vec![0x60, 0, 0, 0, 0, 0, 0, 64];
+        let mut packet = vec![0x60, 0, 0, 0, 0, 24, 0, 64];
         packet.extend(Ipv6Addr::LOCALHOST.octets());
         packet.extend(Ipv6Addr::LOCALHOST.octets());
         packet.extend([44, 0, 0, 0, 0, 0, 0, 0]);
         packet.extend([17, 0, 0, 1, 0, 0, 0, 9]);
         packet.extend(PORTS);
-        let Parsed::Ip { kind, tuple, .. } = parse(&frame(IPV6, &packet), None) else { panic!("not understood") };
-        assert_eq!((kind, tuple.protocol), (Kind::Whole, 17));
+        let Parsed::Ip { packet, .. } = parse(&frame(IPV6, &packet), None) else { panic!("not understood") };
+        let tuple = packet.tuple;
+        assert_eq!((packet.kind, tuple.protocol, packet.octets), (Kind::Whole, 17, 8));
         assert_eq!((tuple.source_port, tuple.destination_port), (0x1234, 80));
+    }
+
+    #[test]
+    fn a_segment_is_as_long_as_its_payload_and_what_else_takes_a_sequence_number() {
+        let segment = |flags: u8, payload: usize| {
+            let mut segment = PORTS.to_vec();
+            segment.extend([0, 0, 0, 0, 0x50, flags, 0, 0, 0, 0, 0, 0]);
+            segment.extend(vec![0; payload]);
+            let Parsed::Ip { packet, .. } = parse(&frame(IPV4, &ipv4_packet(TCP, 0, &segment)), None) else {
+                panic!("not understood")
+            };
+            (packet.octets, packet.is_reset)
+        };
+        let ack = 16;
+        assert_eq!(segment(SYN, 0), (1, false));
+        assert_eq!(segment(ack, 0), (0, false));
+        assert_eq!(segment(ack, 100), (100, false));
+        assert_eq!(segment(ack | FIN, 100), (101, false));
+        assert_eq!(segment(ack | RST, 0), (0, true));
     }
 
     #[test]

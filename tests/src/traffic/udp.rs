@@ -57,6 +57,14 @@ impl UdpLoad {
     /// # Errors
     /// If the socket cannot be bound or refuses a datagram.
     pub fn run(&self, namespace: &Namespace) -> Result<UdpReport> {
+        self.run_until(namespace, &AtomicBool::new(false)).map(|(_, echoed)| echoed)
+    }
+
+    /// As [`run`](Self::run), but ends early when told to. Returns how many were sent, and what was echoed.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn run_until(&self, namespace: &Namespace, stop: &AtomicBool) -> Result<(u64, UdpReport)> {
         let Self { from, to, datagrams, bytes, per_second, echo_timeout } = self.clone();
         if !(HEADER_BYTES..=PAYLOAD_BYTES_MAX).contains(&bytes) {
             return Err(Error::Config {
@@ -71,7 +79,11 @@ impl UdpLoad {
         };
         let start = Instant::now();
         let mut payload = Vec::with_capacity(bytes);
+        let mut sent = 0;
         for sequence in 0..datagrams {
+            if stop.load(Ordering::Relaxed) {
+                break;
+            }
             if let Some(rate) = per_second {
                 let due = start + Duration::from_nanos(sequence * 1_000_000_000 / rate.max(1));
                 if let Some(early) = due.checked_duration_since(Instant::now()) {
@@ -80,15 +92,16 @@ impl UdpLoad {
             }
             fill(&mut payload, sequence, bytes);
             send(&socket, &payload, to)?;
+            sent += 1;
         }
         let Some(listener) = listener else {
-            return Ok(UdpReport::default());
+            return Ok((sent, UdpReport::default()));
         };
         let deadline = Instant::now() + echo_timeout;
-        while listener.total().received < datagrams && Instant::now() < deadline {
+        while listener.total().received < sent && Instant::now() < deadline {
             thread::sleep(POLL_INTERVAL);
         }
-        Ok(listener.total())
+        Ok((sent, listener.total()))
     }
 }
 

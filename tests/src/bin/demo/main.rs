@@ -1,6 +1,8 @@
 //! The demo: two tenants with the same addresses, real network functions, real traffic; a table of what happened.
 //! Exits non-zero if anything it claims did not hold.
 
+mod rollout;
+
 use anyhow::{Context, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -17,6 +19,8 @@ use testbed::{Documents, FiveTuple, FrontEnd, Host, HostConfig, Kind, MacAddr, R
 const VERBS: &[&[&str]] = &[
     &["status"],
     &["get", "graph"],
+    &["rollout", "status", "red/web"],
+    &["rollout", "history", "red/web"],
     &["flows", "--tenant", "blue"],
     &["trace", "--tenant", "red", "--side", "client", "tcp", "10.0.0.1:40000", "10.0.1.2:80"],
     &["drops"],
@@ -43,6 +47,7 @@ struct Stage {
     firewalls: Vec<BridgeFirewall>,
     nats: Vec<Snat>,
     shared: SharedFirewall,
+    guards: rollout::Guards,
     front_end: FrontEnd,
     testbed: Testbed,
 }
@@ -87,7 +92,7 @@ fn main() -> Result<()> {
     let missing = testbed::requirements();
     anyhow::ensure!(missing.is_empty(), "this machine cannot run the demo:\n{}", missing.join("\n"));
     let began = Instant::now();
-    step(began, "laying out two tenants with the same addresses, 3 firewalls, 2 NATs, 1 shared firewall");
+    step(began, "laying out two tenants with the same addresses, 5 firewalls, 2 NATs, 1 shared firewall");
     let mut stage = Stage::build()?;
     step(began, "applying tenants, functions and graphs over the API");
     let applied = Instant::now();
@@ -115,6 +120,8 @@ fn play(stage: &mut Stage, table: &mut Table, began: Instant, applied: Instant) 
     spread(stage, table)?;
     step(began, "both tenants at full load, TCP and UDP");
     load(stage, table)?;
+    step(began, "a firewall put into a running chain, a canary promoted, one aborted by itself");
+    rollout::play(stage, table)?;
     step(began, "kill -9 of the control plane and agent under traffic, restart");
     crash(stage, table)?;
     step(began, "counting");
@@ -167,8 +174,9 @@ impl Stage {
         };
         let shared = SharedFirewallConfig::new("ids", vec![rules(101, 8101), rules(102, 8102)]);
         let shared = SharedFirewall::new(testbed.node(), shared)?;
+        let guards = rollout::Guards::new(&testbed)?;
         let front_end = FrontEnd::start(testbed.node())?;
-        Ok(Self { tenants, firewalls, nats, shared, front_end, testbed })
+        Ok(Self { tenants, firewalls, nats, shared, guards, front_end, testbed })
     }
 
     fn documents(&self) -> Documents {
@@ -191,6 +199,7 @@ impl Stage {
             let more = format!(", outsideBlocks: [{{prefix: 198.51.100.{}/32}}]", 11 + index);
             documents = documents.instance("nat", &format!("nat{}", index + 1), nat.instance(), &more);
         }
+        documents = self.guards.documents(documents);
         documents.chain("red", "web", &["fw", "ids"]).chain("blue", "web", &["ids", "nat"])
     }
 

@@ -92,6 +92,22 @@ fn one_change_among_a_thousand_tenants() {
     change(&mut desired, "a graph", |desired, round| {
         graph_mut(desired, &format!("t{round}/web")).edges[1] = edge_if("fw -> dpi", tcp(round, 444));
     });
+    let web = |round: u16| key(&format!("t{round}/web"));
+    change(&mut desired, "a candidate", |desired, round| {
+        let mut graph = (*desired.graphs[&web(round)]).clone();
+        graph.edges[1] = edge_if("fw -> dpi", tcp(round, 555));
+        let candidate = Some(Candidate { graph: graph.into(), share: 1 });
+        desired.put_versions(web(round), Versions { candidate, draining: Vec::new() });
+    });
+    change(&mut desired, "its share", |desired, round| {
+        let versions = Arc::make_mut(desired.versions.get_mut(&web(round)).unwrap());
+        versions.candidate.as_mut().unwrap().share = u16::MAX;
+    });
+    change(&mut desired, "its promotion", |desired, round| {
+        let versions = Arc::make_mut(desired.versions.get_mut(&web(round)).unwrap());
+        let promoted = versions.candidate.take().unwrap().graph;
+        versions.draining.push(desired.graphs.insert(web(round), promoted).unwrap());
+    });
     change(&mut desired, "a weight", |desired, round| {
         let function = function_mut(desired, &format!("fw{round}"));
         instances(function, "v1").next().unwrap().weight = 7;

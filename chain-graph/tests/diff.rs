@@ -286,6 +286,15 @@ fn behind_a_function_that_makes_tuples() {
     assert!((of_dpi - 0.75 * truth).abs() < POINT, "one in four comes to the same inspection: {of_dpi}, {truth}");
     assert_eq!(graph.risk.stages[&name("fw")].at_risk(), 0);
 
+    // Where frames behind the NAT are dropped, the NAT is met as before.
+    let (before, after) = change(desired.clone(), |d| {
+        graph_mut(d, "acme/web").edges[2] = edge_if("nat -> dpi", tcp(443, 443));
+    });
+    let graph = predict(&before, &after);
+    // Half of the flows are drawn for the one condition.
+    let stages = [("dpi", [0.0, 0.5, 0.0]), ("fw", still), ("nat", still)];
+    expect("no way on behind nat", &graph.risk, 1.0, 0.5, &stages);
+
     // A proxy's own connection is another flow, but goes on here all the same.
     function_mut(&mut desired, "nat").tuple = TupleEffect::Ends;
     instances(function_mut(&mut desired, "nat"), "v1").for_each(|instance| instance.outside.clear());

@@ -3,7 +3,9 @@
 mod common;
 
 use api::StatusExt;
-use api::client::{ConfigServiceClient, GraphServiceClient, NetworkFunctionServiceClient, RolloutServiceClient};
+use api::client::{
+    ConfigServiceClient, GraphServiceClient, NetworkFunctionServiceClient, RolloutServiceClient, TenantServiceClient,
+};
 use api::v1;
 use api::v1::rollout_step::Step as Union;
 use common::{Server, chain};
@@ -128,11 +130,15 @@ async fn a_canary_is_paused_promoted_and_undone() {
 
 #[tokio::test]
 async fn a_watch_tells_every_change_and_ends_with_the_rollout() {
-    let (_server, mut client) = serving("watch").await;
+    let (server, mut client) = serving("watch").await;
     client.start_rollout(start("second", vec![weight("5"), pause()])).await.expect("started");
     let mut changes = client.watch_rollout(watch(false)).await.expect("watched").into_inner();
     let first = changes.message().await.expect("told").expect("a status");
     assert_eq!(first.phase(), v1::RolloutPhase::Paused);
+    // A change of something else is not told.
+    let tenant = v1::Tenant { budget: Some(v1::Budget { unanswered: 1, established: 1 }), ..v1::Tenant::default() };
+    let other = v1::CreateTenantRequest { tenant_id: "other".to_owned(), tenant: Some(tenant), ..Default::default() };
+    TenantServiceClient::new(server.channel().await).create_tenant(other).await.expect("created");
     client.abort_rollout(abort("enough")).await.expect("aborted");
     let mut last = first;
     while let Some(next) = changes.message().await.expect("told") {

@@ -75,3 +75,82 @@ pub(super) fn image_with(
     let image = Image::build(Some(base), &checked, state.setting().cluster);
     image.map(Arc::new).map_err(|error| error::rejected(&Refusal::Build(error).into(), &place))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{image_with, version};
+    use chain_graph::Cluster;
+    use chain_graph::diff::{Comparison, Sampling};
+    use chain_graph::model::{Budget, EdgeFrom, EdgeMatch, EdgeTo, GraphEdge, ObjectKey, Protocol, ResourceName, Side};
+    use chain_graph::rollout::Timestamp;
+    use state_sync::{AttachmentSpec, Command, DesiredState, GraphSpec, Resource, Setting, TenantSpec};
+
+    const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+
+    fn name(text: &str) -> ResourceName {
+        ResourceName::new(text).expect("a name")
+    }
+
+    /// A graph without functions, for flows of these protocols.
+    fn graph(protocols: &[u8]) -> GraphSpec {
+        let edge = |protocol: &u8| GraphEdge {
+            from: EdgeFrom::Client,
+            to: EdgeTo::Server,
+            matches: Some(EdgeMatch { protocol: Protocol::new(*protocol), ..EdgeMatch::default() }),
+        };
+        GraphSpec {
+            tenant: name("acme"),
+            name: name("web"),
+            client: vec![name("client")],
+            server: vec![name("server")],
+            nodes: Vec::new(),
+            edges: protocols.iter().map(edge).collect(),
+        }
+    }
+
+    fn state() -> DesiredState {
+        let cluster = Cluster { incarnation: 1, seed: [1, 2] };
+        let empty = DesiredState::empty(Setting { capacity: 1_000, cluster }).expect("nothing is wrong");
+        let budget = Budget { unanswered: 10, established: 10 };
+        let attachment = |side: Side| {
+            Resource::Attachment(AttachmentSpec {
+                tenant: name("acme"),
+                name: name(side.name()),
+                side,
+                interface: side.name().to_owned(),
+                vlan: None,
+                prefixes: Vec::new(),
+            })
+        };
+        let resources = [
+            Resource::Tenant(TenantSpec { name: name("acme"), vni: None, budget }),
+            attachment(Side::Client),
+            attachment(Side::Server),
+            Resource::Graph(graph(&[1])),
+        ];
+        resources
+            .into_iter()
+            .fold(empty, |state, resource| state.apply(&Command::put(resource), NOW).expect("nothing is wrong").state)
+    }
+
+    #[test]
+    fn versions_that_are_not_installed_have_numbers_of_their_own() {
+        let (state, key) = (state(), ObjectKey::new(&name("acme"), &name("web")));
+        let before = image_with(&state, state.image(), &key, graph(&[6, 17])).expect("it goes with the rest");
+        let after = image_with(&state, &before, &key, graph(&[6])).expect("it goes with the rest");
+        let diff = Comparison::new(&before, &after).diff(Sampling { flows: 1_000, seed: 1 });
+        let risk = &diff.tenants[0].graphs[0].risk;
+        assert!(risk.at_risk == 1_000 && (300..700).contains(&risk.diverted), "{risk:?}");
+    }
+
+    #[test]
+    fn a_version_is_named_by_its_role_or_number() {
+        let (state, key) = (state(), ObjectKey::new(&name("acme"), &name("web")));
+        let versions = state.versions(&key);
+        assert_eq!(version(&versions, "stable"), Ok(graph(&[1])));
+        assert_eq!(version(&versions, &versions[0].view.to_string()), Ok(graph(&[1])));
+        assert_eq!(version(&versions, "candidate"), Err("there is no candidate".to_owned()));
+        assert!(version(&versions, "77").is_err_and(|error| error.contains("not remembered")));
+        assert!(version(&versions, "newest").is_err_and(|error| error.contains("is not stable, candidate")));
+    }
+}

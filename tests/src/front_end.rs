@@ -79,6 +79,13 @@ impl FrontEnd {
     /// # Errors
     /// As there.
     pub fn start_with_capacity(node: &Node, capacity: u32) -> Result<Self> {
+        let mut front_end = Self::prepare(node, capacity)?;
+        front_end.restart()?;
+        Ok(front_end)
+    }
+
+    /// Makes room for its state.
+    fn prepare(node: &Node, capacity: u32) -> Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let namespace = node.namespace().clone();
         let name = format!("{}-{}", namespace.name(), NUMBER.fetch_add(1, Ordering::Relaxed));
@@ -90,9 +97,37 @@ impl FrontEnd {
         })?;
         sweep();
         let bpffs = Path::new(BPFFS).join(name);
-        let mut front_end = Self { namespace, process: None, directory, bpffs, capacity };
+        Ok(Self { namespace, process: None, directory, bpffs, capacity })
+    }
+
+    /// As [`start_with_capacity`](Self::start_with_capacity), with a copy of the state of another and a data path of its own.
+    ///
+    /// # Errors
+    /// As there, or if there is no such state. The other's process must have ended.
+    pub fn start_with_state_of(node: &Node, other: &Self) -> Result<Self> {
+        let mut front_end = Self::prepare(node, other.capacity)?;
+        front_end.take_state_of(other)?;
         front_end.restart()?;
         Ok(front_end)
+    }
+
+    /// Puts a copy of another's state in the place of its own, for the next start. Both processes must have ended.
+    ///
+    /// # Errors
+    /// If it cannot be copied.
+    pub fn take_state_of(&self, other: &Self) -> Result<()> {
+        let (from, to) = (other.directory.join("state.redb"), self.directory.join("state.redb"));
+        std::fs::copy(&from, to).map(drop).map_err(Error::io("copy", from.display().to_string()))
+    }
+
+    /// The directory of the bpf file system below which the data path is pinned.
+    pub fn bpffs(&self) -> &Path {
+        &self.bpffs
+    }
+
+    /// The id of the process, unless it was ended by [`kill`](Self::kill).
+    pub fn process_id(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::id)
     }
 
     fn socket(&self) -> PathBuf {

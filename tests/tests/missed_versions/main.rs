@@ -1,0 +1,234 @@
+//! An agent that was away, missed versions or was killed in the middle of an install comes back to the state that was declared.
+
+mod maps;
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::process::Command;
+use std::time::Duration;
+use testbed::nf::BridgeFirewall;
+use testbed::scenario::{TRANSPARENT, firewalls, function, host, plain};
+use testbed::traffic::{Connections, EchoServer, short_connection};
+use testbed::{Documents, FiveTuple, FrontEnd, Host, Process, Testbed, Witnesses, require};
+
+const SERVICE: u16 = 7000;
+const CONNECTIONS: usize = 8;
+/// New connections that are looked at after a kill, and again after a restart.
+const NEW: usize = 6;
+
+/// The graph's two shapes, by functions.
+const SHAPES: [&[&str]; 2] = [&["fw"], &["log", "fw"]];
+
+/// A tenant with two functions, of which its graph uses one or both.
+struct World {
+    client: Host,
+    server: Host,
+    functions: [Vec<BridgeFirewall>; 2],
+    front_end: FrontEnd,
+    _echo: EchoServer,
+    testbed: Testbed,
+}
+
+impl World {
+    fn new() -> Self {
+        let testbed = Testbed::new().expect("testbed");
+        let node = testbed.node();
+        let (client, server) = (host(node, "client", 1).expect("client"), host(node, "server", 2).expect("server"));
+        let functions =
+            [["fw1", "fw2"], ["log1", "log2"]].map(|names| firewalls(node, &names, &[]).expect("firewalls"));
+        let front_end = FrontEnd::start_with_capacity(node, 1 << 16).expect("front end");
+        let documents = Documents::new()
+            .tenant("acme", 100)
+            .attachment("acme", "clients", "client", &client)
+            .attachment("acme", "servers", "server", &server);
+        let documents = function(documents, "fw", TRANSPARENT, plain(&functions[0]));
+        front_end.apply(&function(documents, "log", TRANSPARENT, plain(&functions[1])));
+        front_end.apply(&shape(0));
+        let service = SocketAddr::new(server.ipv4(), SERVICE);
+        let echo = EchoServer::start(server.namespace(), service).expect("echo server");
+        Self { client, server, functions, front_end, _echo: echo, testbed }
+    }
+
+    fn service(&self) -> SocketAddr {
+        SocketAddr::new(self.server.ipv4(), SERVICE)
+    }
+
+    fn connect(&self) -> Connections {
+        Connections::open(self.client.namespace(), self.service(), CONNECTIONS).expect("connections")
+    }
+
+    fn content(&self) -> maps::Content {
+        maps::read(self.front_end.bpffs())
+    }
+
+    /// The function of an instance.
+    fn function_of(&self, instance: &str) -> &'static str {
+        let is_first = self.functions[0].iter().any(|member| member.instance().name() == instance);
+        if is_first { "fw" } else { "log" }
+    }
+
+    /// The shapes that flows have which begin now, each in full: by function, from the client.
+    fn new_flows(&self) -> BTreeSet<Vec<&'static str>> {
+        let instances = self.functions.iter().flatten().map(BridgeFirewall::instance);
+        let witnesses = Witnesses::start(&self.client, &self.server, instances).expect("recorders");
+        let connect = || (0..NEW).try_for_each(|_| short_connection(self.service()));
+        self.client.namespace().run(connect).expect("namespace").expect("new connections");
+        let is_new = |tuple: &FiveTuple| tuple.protocol == 6 && tuple.destination_port == SERVICE;
+        let evidence = witnesses.flows(is_new).expect("recordings");
+        let of_path = |path: &[String]| path.iter().map(|instance| self.function_of(instance)).collect();
+        // Connections that were there before are seen in part only if they speak, which they do not meanwhile.
+        let whole = evidence.values().inspect(|flow| assert_eq!(flow.faults, Vec::<String>::new(), "{flow:?}"));
+        whole.map(|flow| of_path(&flow.path)).collect()
+    }
+
+    /// The shape that is declared.
+    fn declared(&self) -> &'static [&'static str] {
+        let graph = self.front_end.json(&["get", "graph", "acme/web"]);
+        let nodes = graph["spec"]["nodes"].as_array().map_or(0, Vec::len);
+        SHAPES.into_iter().find(|shape| shape.len() == nodes).unwrap_or_else(|| panic!("neither shape: {graph:#}"))
+    }
+
+    /// Asserts that the maps are those of a data path that never was in another state. The process must have ended.
+    fn assert_as_fresh(&self) {
+        let now = self.content();
+        let fresh = FrontEnd::start_with_state_of(self.testbed.node(), &self.front_end).expect("a fresh front end");
+        fresh.wait_programmed();
+        let mut wanted = maps::read(fresh.bpffs());
+        let began = std::time::Instant::now();
+        // The control plane takes views out that no flow has, one after the other.
+        while wanted != now && began.elapsed() < Duration::from_secs(3) {
+            std::thread::sleep(Duration::from_millis(20));
+            wanted = maps::read(fresh.bpffs());
+        }
+        let (more, less): (Vec<_>, Vec<_>) = (now.difference(&wanted).collect(), wanted.difference(&now).collect());
+        assert!(more.is_empty() && less.is_empty(), "beyond a fresh install: {more:#?}\nmissing: {less:#?}");
+    }
+}
+
+fn shape(index: usize) -> Documents {
+    Documents::new().chain("acme", "web", SHAPES[index])
+}
+
+#[test]
+fn a_restart_without_a_change_changes_nothing() {
+    require!();
+    let mut world = World::new();
+    let mut connections = world.connect();
+    let before = world.content();
+    world.front_end.kill().expect("kill -9");
+    assert_eq!(world.content(), before);
+    connections.exchange().expect("connections without the process");
+    world.front_end.restart().expect("restart");
+    world.front_end.wait_programmed();
+    assert_eq!(world.content(), before);
+    connections.exchange().expect("connections after the restart");
+    world.front_end.kill().expect("kill -9");
+    world.assert_as_fresh();
+}
+
+#[test]
+fn ten_missed_versions_are_caught_up_with_in_one_step() {
+    require!();
+    let mut world = World::new();
+    let before = world.content();
+    world.front_end.kill().expect("kill -9");
+    // Ten versions are made where none of the interfaces are, so that the data path here hears of none.
+    let elsewhere = world.testbed.add_node("elsewhere").expect("node");
+    let mut other = FrontEnd::start_with_state_of(&elsewhere, &world.front_end).expect("front end");
+    for index in 1..=10 {
+        let ran = other.try_apply(&shape(index % 2)).expect("command line");
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+    }
+    let last = other.try_apply(&shape(1)).expect("command line");
+    assert_eq!(last.code, 0, "{}", last.stderr);
+    other.kill().expect("kill -9");
+    assert_eq!(world.content(), before);
+    world.front_end.take_state_of(&other).expect("state");
+    world.front_end.restart().expect("restart");
+    world.front_end.wait_programmed();
+    assert_eq!(world.new_flows(), BTreeSet::from([SHAPES[1].to_vec()]));
+    world.front_end.kill().expect("kill -9");
+    assert_ne!(world.content(), before);
+    world.assert_as_fresh();
+}
+
+/// The steps at which a process is killed: calls that change a map, wait for programs that run, or write the store. What is
+/// written to mapped arrays between two of them is not told apart.
+const STEPS: &str = "bpf,membarrier,pwrite64,fdatasync,fsync";
+
+/// Kills the process before the `nth` step that one of its threads takes from now on.
+fn kill_at(world: &World, nth: u32) -> Process {
+    let id = world.front_end.process_id().expect("it runs").to_string();
+    let mut command = world.testbed.node().namespace().command("strace");
+    command.args(["-f", "-o", "/dev/null", "-p", &id, "-e", &format!("trace={STEPS}")]);
+    command.args(["-e", &format!("inject={STEPS}:signal=KILL:when={nth}")]);
+    let mut strace = world.testbed.node().namespace().spawn(command).expect("strace");
+    let attached = |strace: &Process| strace.stderr().contains("attached");
+    strace.wait_until("strace watches", Duration::from_secs(10), attached).expect("strace");
+    strace
+}
+
+/// Has the process killed at its `nth` step while the other shape is applied, unless there are not so many. Whether it was killed.
+fn interrupt(world: &World, nth: u32) -> bool {
+    let other = usize::from(world.declared().len() == 1);
+    let mut strace = kill_at(world, nth);
+    let ran = world.front_end.try_apply(&shape(other)).expect("command line");
+    let was_killed = ran.code != 0;
+    if was_killed {
+        strace.wait(Duration::from_secs(10)).expect("strace ends with the process");
+    } else {
+        strace.terminate(Duration::from_secs(10)).expect("strace ends");
+    }
+    was_killed
+}
+
+#[test]
+fn killed_at_each_step_of_an_install_it_forwards_by_one_version() {
+    require!(strace());
+    let mut world = World::new();
+    let mut connections = world.connect();
+    let (mut before, mut behind) = (0, 0);
+    for nth in 1.. {
+        let from = world.declared();
+        if !interrupt(&world, nth) {
+            break;
+        }
+        connections.exchange().unwrap_or_else(|error| panic!("killed at step {nth}: {error}"));
+        let seen = world.new_flows();
+        let shapes = SHAPES.map(|shape| BTreeSet::from([shape.to_vec()]));
+        assert!(shapes.contains(&seen), "killed at step {nth}, new flows went {seen:?}");
+        *(if seen.contains(from) { &mut before } else { &mut behind }) += 1;
+        world.front_end.restart().expect("restart");
+        world.front_end.wait_programmed();
+        assert_eq!(world.new_flows(), BTreeSet::from([world.declared().to_vec()]), "after step {nth} and a restart");
+        connections.exchange().unwrap_or_else(|error| panic!("after step {nth} and a restart: {error}"));
+    }
+    println!("killed at {before} steps before the switch and at {behind} behind it");
+    assert!(before > 4 && behind > 0, "no install was interrupted");
+}
+
+#[test]
+fn killed_at_each_step_of_an_install_it_becomes_what_a_fresh_one_is() {
+    require!(strace());
+    let mut world = World::new();
+    let mut steps = 0;
+    // Without flows, so that what is no longer declared may go.
+    for nth in 1.. {
+        if !interrupt(&world, nth) {
+            break;
+        }
+        world.front_end.restart().expect("restart");
+        world.front_end.wait_programmed();
+        world.front_end.kill().expect("kill -9");
+        world.assert_as_fresh();
+        world.front_end.restart().expect("restart");
+        steps = nth;
+    }
+    println!("killed at {steps} steps, as a fresh install after each");
+    assert!(steps > 5, "no install was interrupted");
+}
+
+fn strace() -> Vec<String> {
+    let runs = Command::new("strace").arg("-V").output().is_ok_and(|output| output.status.success());
+    if runs { Vec::new() } else { vec!["Killing at a system call needs strace.".into()] }
+}

@@ -130,6 +130,14 @@ impl FrontEnd {
         self.process.as_ref().map(Process::id)
     }
 
+    /// Whether the process runs.
+    ///
+    /// # Errors
+    /// If its state cannot be read.
+    pub fn is_running(&mut self) -> Result<bool> {
+        self.process.as_mut().map_or(Ok(false), Process::is_running)
+    }
+
     fn socket(&self) -> PathBuf {
         self.directory.join("api.sock")
     }

@@ -2,12 +2,12 @@
 
 mod maps;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use testbed::nf::BridgeFirewall;
-use testbed::scenario::{TRANSPARENT, firewalls, function, host, plain};
+use testbed::scenario::{TRANSPARENT, eventually, firewalls, function, host, plain};
 use testbed::traffic::{Connections, EchoServer, short_connection};
 use testbed::{Documents, FiveTuple, FrontEnd, Host, Process, Testbed, Witnesses, require};
 
@@ -43,7 +43,7 @@ impl World {
             .attachment("acme", "servers", "server", &server);
         let documents = function(documents, "fw", TRANSPARENT, plain(&functions[0]));
         front_end.apply(&function(documents, "log", TRANSPARENT, plain(&functions[1])));
-        front_end.apply(&shape(0));
+        front_end.apply(&shape(0, 0));
         let service = SocketAddr::new(server.ipv4(), SERVICE);
         let echo = EchoServer::start(server.namespace(), service).expect("echo server");
         Self { client, server, functions, front_end, _echo: echo, testbed }
@@ -93,20 +93,26 @@ impl World {
         let now = self.content();
         let fresh = FrontEnd::start_with_state_of(self.testbed.node(), &self.front_end).expect("a fresh front end");
         fresh.wait_programmed();
-        let mut wanted = maps::read(fresh.bpffs());
-        let began = std::time::Instant::now();
-        // The control plane takes views out that no flow has, one after the other.
-        while wanted != now && began.elapsed() < Duration::from_secs(3) {
-            std::thread::sleep(Duration::from_millis(20));
-            wanted = maps::read(fresh.bpffs());
-        }
+        let wanted = maps::read(fresh.bpffs());
         let (more, less): (Vec<_>, Vec<_>) = (now.difference(&wanted).collect(), wanted.difference(&now).collect());
         assert!(more.is_empty() && less.is_empty(), "beyond a fresh install: {more:#?}\nmissing: {less:#?}");
     }
 }
 
-fn shape(index: usize) -> Documents {
-    Documents::new().chain("acme", "web", SHAPES[index])
+/// The graph in a shape. Versions of different numbers (below 100) differ in an edge that no flow takes, so that an install has
+/// all its steps even if the same shape is installed already.
+fn shape(index: usize, version: usize) -> Documents {
+    let functions = SHAPES[index];
+    let nodes: Vec<String> = functions.iter().map(|name| format!("{{name: {name}, replicaSet: {name}/v1}}")).collect();
+    let mut edges = vec![format!("{{to: fw, match: {{protocol: '{}'}}}}", 150 + version)];
+    for at in 0..=functions.len() {
+        let from = at.checked_sub(1).map(|before| format!("from: {}", functions[before]));
+        let to = functions.get(at).map(|name| format!("to: {name}"));
+        edges.push(format!("{{{}}}", from.into_iter().chain(to).collect::<Vec<_>>().join(", ")));
+    }
+    let ends = "clientAttachments: [clients], serverAttachments: [servers]";
+    let spec = format!("{ends}, nodes: [{}], edges: [{}]", nodes.join(", "), edges.join(", "));
+    Documents::new().raw("Graph", "name: web, tenant: acme", &spec)
 }
 
 #[test]
@@ -136,10 +142,10 @@ fn ten_missed_versions_are_caught_up_with_in_one_step() {
     let elsewhere = world.testbed.add_node("elsewhere").expect("node");
     let mut other = FrontEnd::start_with_state_of(&elsewhere, &world.front_end).expect("front end");
     for index in 1..=10 {
-        let ran = other.try_apply(&shape(index % 2)).expect("command line");
+        let ran = other.try_apply(&shape(index % 2, index)).expect("command line");
         assert_eq!(ran.code, 0, "{}", ran.stderr);
     }
-    let last = other.try_apply(&shape(1)).expect("command line");
+    let last = other.try_apply(&shape(1, 0)).expect("command line");
     assert_eq!(last.code, 0, "{}", last.stderr);
     other.kill().expect("kill -9");
     assert_eq!(world.content(), before);
@@ -152,34 +158,76 @@ fn ten_missed_versions_are_caught_up_with_in_one_step() {
     world.assert_as_fresh();
 }
 
-/// The steps at which a process is killed: calls that change a map, wait for programs that run, or write the store. What is
-/// written to mapped arrays between two of them is not told apart.
-const STEPS: &str = "bpf,membarrier,pwrite64,fdatasync,fsync";
+/// System calls at which a process is killed: those that write the store, those that write maps, and the waits for programs that
+/// run. What is written to mapped arrays between two of them is not told apart.
+const CALLS: [&str; 3] = ["pwrite64,fdatasync,fsync", "bpf", "membarrier"];
 
-/// Kills the process before the `nth` step that one of its threads takes from now on.
-fn kill_at(world: &World, nth: u32) -> Process {
+/// Kills the process before the `nth` of these calls that one of its threads makes from now on.
+fn kill_at(world: &World, calls: &str, nth: u64) -> Process {
     let id = world.front_end.process_id().expect("it runs").to_string();
     let mut command = world.testbed.node().namespace().command("strace");
-    command.args(["-f", "-o", "/dev/null", "-p", &id, "-e", &format!("trace={STEPS}")]);
-    command.args(["-e", &format!("inject={STEPS}:signal=KILL:when={nth}")]);
+    command.args(["-f", "-o", "/dev/null", "-p", &id, "-e", &format!("trace={calls}")]);
+    command.args(["-e", &format!("inject={calls}:signal=KILL:when={nth}")]);
     let mut strace = world.testbed.node().namespace().spawn(command).expect("strace");
     let attached = |strace: &Process| strace.stderr().contains("attached");
     strace.wait_until("strace watches", Duration::from_secs(10), attached).expect("strace");
     strace
 }
 
-/// Has the process killed at its `nth` step while the other shape is applied, unless there are not so many. Whether it was killed.
-fn interrupt(world: &World, nth: u32) -> bool {
-    let other = usize::from(world.declared().len() == 1);
-    let mut strace = kill_at(world, nth);
-    let ran = world.front_end.try_apply(&shape(other)).expect("command line");
-    let was_killed = ran.code != 0;
-    if was_killed {
-        strace.wait(Duration::from_secs(10)).expect("strace ends with the process");
+/// Has the process killed while a document is applied and `until` does not hold, unless it does not come so far. Whether it was
+/// killed.
+fn interrupt(world: &mut World, (calls, nth): (&str, u64), wanted: &str, until: impl Fn(&World) -> bool) -> bool {
+    let mut strace = kill_at(world, calls, nth);
+    let ran = world.front_end.try_apply(wanted).expect("command line");
+    if ran.code == 0 {
+        eventually("the install is over, or the process", || !strace.is_running().expect("strace") || until(world));
+        // The kernel lets go of what a tracer leaves behind.
+        strace.kill().expect("strace ends");
     } else {
-        strace.terminate(Duration::from_secs(10)).expect("strace ends");
+        strace.wait(Duration::from_secs(10)).expect("strace ends with the process");
     }
-    was_killed
+    let lives = world.front_end.run(&["status"]).expect("command line").code == 0;
+    if !lives {
+        eventually("the process ends", || !world.front_end.is_running().expect("the process"));
+    }
+    assert!(!lives || ran.code == 0, "{}", ran.stderr);
+    !lives
+}
+
+/// Has installs of either shape killed at steps of every kind, with random distances of up to `stride` between them, and what
+/// comes of it judged. How often that was, by kind.
+fn interrupted(
+    world: &mut World,
+    stride: u64,
+    until: impl Fn(&World) -> bool,
+    mut judge: impl FnMut(&mut World, usize),
+) -> BTreeMap<(usize, &'static str), u64> {
+    let asked = std::env::var("SWITCHYARD_SEED").ok();
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").subsec_nanos();
+    let seed = asked.map_or(u64::from(now), |text| text.parse().expect("SWITCHYARD_SEED is a number"));
+    println!("SWITCHYARD_SEED={seed}");
+    let mut random = seed | 1;
+    let (mut counts, mut version) = (BTreeMap::new(), 0);
+    for (to, calls) in [1, 0].into_iter().flat_map(|to| CALLS.map(|calls| (to, calls))) {
+        let mut nth = 1;
+        loop {
+            version = (version + 2) % 100;
+            world.front_end.apply(&shape(1 - to, version));
+            eventually("the shape before is alone", || until(world));
+            if !interrupt(world, (calls, nth), &shape(to, version + 1), &until) {
+                break;
+            }
+            *counts.entry((to, calls)).or_default() += 1;
+            judge(world, to);
+            // Xorshift (Marsaglia, 2003).
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            nth += 1 + random % stride;
+        }
+    }
+    println!("killed, by shape and calls: {counts:?}");
+    counts
 }
 
 #[test]
@@ -188,44 +236,41 @@ fn killed_at_each_step_of_an_install_it_forwards_by_one_version() {
     let mut world = World::new();
     let mut connections = world.connect();
     let (mut before, mut behind) = (0, 0);
-    for nth in 1.. {
-        let from = world.declared();
-        if !interrupt(&world, nth) {
-            break;
-        }
-        connections.exchange().unwrap_or_else(|error| panic!("killed at step {nth}: {error}"));
-        let seen = world.new_flows();
-        let shapes = SHAPES.map(|shape| BTreeSet::from([shape.to_vec()]));
-        assert!(shapes.contains(&seen), "killed at step {nth}, new flows went {seen:?}");
-        *(if seen.contains(from) { &mut before } else { &mut behind }) += 1;
-        world.front_end.restart().expect("restart");
-        world.front_end.wait_programmed();
-        assert_eq!(world.new_flows(), BTreeSet::from([world.declared().to_vec()]), "after step {nth} and a restart");
-        connections.exchange().unwrap_or_else(|error| panic!("after step {nth} and a restart: {error}"));
-    }
-    println!("killed at {before} steps before the switch and at {behind} behind it");
-    assert!(before > 4 && behind > 0, "no install was interrupted");
+    let counts = interrupted(
+        &mut world,
+        3,
+        |_| true,
+        |world, to| {
+            connections.exchange().expect("connections after the kill");
+            let seen = world.new_flows();
+            let shapes = SHAPES.map(|shape| BTreeSet::from([shape.to_vec()]));
+            assert!(shapes.contains(&seen), "new flows went {seen:?}");
+            *(if seen == shapes[to] { &mut behind } else { &mut before }) += 1;
+            world.front_end.restart().expect("restart");
+            world.front_end.wait_programmed();
+            assert_eq!(world.new_flows(), BTreeSet::from([world.declared().to_vec()]), "after a restart");
+            connections.exchange().expect("connections after the restart");
+        },
+    );
+    println!("{before} times before the switch, {behind} times behind it");
+    assert!(counts.len() >= 4 && before > 4, "no install was interrupted");
 }
 
 #[test]
 fn killed_at_each_step_of_an_install_it_becomes_what_a_fresh_one_is() {
     require!(strace());
     let mut world = World::new();
-    let mut steps = 0;
-    // Without flows, so that what is no longer declared may go.
-    for nth in 1.. {
-        if !interrupt(&world, nth) {
-            break;
-        }
+    // Without flows, so that a version that is no longer declared may go at once.
+    let is_alone = |world: &World| maps::views(&world.content()) == 1;
+    let counts = interrupted(&mut world, 6, is_alone, |world, _| {
         world.front_end.restart().expect("restart");
         world.front_end.wait_programmed();
+        eventually("a version without flows goes", || maps::views(&world.content()) == 1);
         world.front_end.kill().expect("kill -9");
         world.assert_as_fresh();
         world.front_end.restart().expect("restart");
-        steps = nth;
-    }
-    println!("killed at {steps} steps, as a fresh install after each");
-    assert!(steps > 5, "no install was interrupted");
+    });
+    assert!(counts.len() >= 4, "no install was interrupted");
 }
 
 fn strace() -> Vec<String> {

@@ -5,8 +5,7 @@ use aya::maps::lpm_trie::LpmTrie;
 use aya::maps::{Array, HashMap, Map, MapData};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use xdp_layout::plan::{ActiveWord, GraphWord};
-use xdp_layout::plan::{BANK_WORDS, PAGE_SLOTS, REPLICA_SETS_MAX, TARGET_EXIT, TableWord};
+use xdp_layout::plan::{ActiveWord, BANK_WORDS, GraphWord, PAGE_SLOTS, REPLICA_SETS_MAX, TARGET_EXIT, TableWord};
 use xdp_layout::{LAYOUT_VERSION, names};
 
 /// Ids are given from 1 up; these tests use few of each kind.
@@ -15,6 +14,11 @@ const PAGE_BYTES: usize = PAGE_SLOTS as usize * 2;
 
 /// Everything the plan in force consists of, and everything that is installed beside it; flows and counters are left out.
 pub(crate) type Content = BTreeSet<String>;
+
+/// How many views are installed.
+pub(crate) fn views(content: &Content) -> usize {
+    content.iter().filter(|line| line.starts_with("installed ")).count()
+}
 
 struct Maps(PathBuf);
 
@@ -93,9 +97,7 @@ impl Views {
 pub(crate) fn read(bpffs: &Path) -> Content {
     let maps = Maps(bpffs.join(format!("v{LAYOUT_VERSION}")));
     let mut content = Content::new();
-    for name in [names::PORTS] {
-        content.extend(maps.hash::<8, 12>(name).iter().map(|entry| format!("{name} {entry:x?}")));
-    }
+    content.extend(maps.hash::<8, 12>(names::PORTS).iter().map(|entry| format!("port {entry:x?}")));
     content.extend(maps.hash::<8, 4>(names::TAGS).iter().map(|entry| format!("tag {entry:x?}")));
     content.extend(maps.hash::<20, 4>(names::OWNED).iter().map(|entry| format!("owned {entry:x?}")));
     content.extend(maps.hash::<8, 4>(names::ORIGINS).iter().map(|entry| format!("origin {entry:x?}")));

@@ -148,12 +148,6 @@ impl FrontEnd {
         &self.directory
     }
 
-    /// Where the data path is pinned.
-    #[must_use]
-    pub fn bpffs(&self) -> &Path {
-        &self.bpffs
-    }
-
     /// Ends the process the hard way, if it runs. The data path goes on.
     ///
     /// # Errors

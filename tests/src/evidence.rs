@@ -5,6 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{Error, FiveTuple, Host, Kind, Recorder, Recording, Result, Sighting, Way, nf::Instance};
 
 /// Recorders at a client, at a server and at all ports of the instances between them.
+///
+/// The order of a path is that of time stamps. Linux begins to take them some milliseconds after the first socket asked for them
+/// (`netstamp_wq` in net/core/dev.c) and fills in the time of reading until then, so a test holds a [`Recorder`] of anything
+/// from its set-up on.
 #[derive(Debug)]
 pub struct Witnesses {
     client: Recorder,

@@ -9,7 +9,9 @@ use testbed::measure::{BacklogGuard, Softnet, interface_counters};
 use testbed::nf::{BridgeFirewall, Instance, OneArmed, OneArmedConfig};
 use testbed::scenario::{TRANSPARENT, event, eventually, firewalls, function, net, routed_host};
 use testbed::traffic::{EchoServer, EchoStream, FrameSender, Ping, UdpLoad, UdpReceiver, short_connection};
-use testbed::{Documents, Evidence, FiveTuple, Flow, FrontEnd, Host, MacAddr, Namespace, Testbed, Witnesses, require};
+use testbed::{
+    Documents, Evidence, FiveTuple, Flow, FrontEnd, Host, MacAddr, Namespace, Recorder, Testbed, Witnesses, require,
+};
 
 const CHANGES: usize = 200;
 const SERVICE: u16 = 7000;
@@ -178,6 +180,8 @@ impl Tenant {
 struct World {
     tenants: [Tenant; 2],
     front_end: FrontEnd,
+    /// Keeps the kernel taking time stamps.
+    _stamps: Recorder,
     testbed: Testbed,
 }
 
@@ -185,6 +189,7 @@ impl World {
     fn new() -> Self {
         let testbed = Testbed::new().expect("testbed");
         let tenants = ["red", "blue"].map(|name| Tenant::new(&testbed, name));
+        let stamps = Recorder::start(tenants[0].client.namespace(), &[Host::INTERFACE]).expect("recorder");
         let front_end = FrontEnd::start(testbed.node()).expect("front end");
         for (tenant, vni) in tenants.iter().zip(1..) {
             front_end.apply(&tenant.declare(vni));
@@ -192,7 +197,7 @@ impl World {
         }
         // The hosts' MAC addresses become known.
         tenants.iter().for_each(|tenant| eventually("the server answers", || tenant.ping()));
-        Self { tenants, front_end, testbed }
+        Self { tenants, front_end, _stamps: stamps, testbed }
     }
 
     /// Drops of the data path by reason, without the hosts' link-local chatter, which belongs to no flow.

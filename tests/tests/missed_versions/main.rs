@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use testbed::nf::BridgeFirewall;
 use testbed::scenario::{TRANSPARENT, eventually, firewalls, function, host, plain};
 use testbed::traffic::{Connections, EchoServer, short_connection};
-use testbed::{Documents, FiveTuple, FrontEnd, Host, Process, Testbed, Witnesses, require};
+use testbed::{Documents, FiveTuple, FrontEnd, Host, Process, Recorder, Testbed, Witnesses, require};
 
 const SERVICE: u16 = 7000;
 const CONNECTIONS: usize = 8;
@@ -26,6 +26,8 @@ struct World {
     functions: [Vec<BridgeFirewall>; 2],
     front_end: FrontEnd,
     _echo: EchoServer,
+    /// Keeps the kernel taking time stamps.
+    _stamps: Recorder,
     testbed: Testbed,
 }
 
@@ -34,6 +36,7 @@ impl World {
         let testbed = Testbed::new().expect("testbed");
         let node = testbed.node();
         let (client, server) = (host(node, "client", 1).expect("client"), host(node, "server", 2).expect("server"));
+        let stamps = Recorder::start(client.namespace(), &[Host::INTERFACE]).expect("recorder");
         let functions =
             [["fw1", "fw2"], ["log1", "log2"]].map(|names| firewalls(node, &names, &[]).expect("firewalls"));
         let front_end = FrontEnd::start_with_capacity(node, 1 << 16).expect("front end");
@@ -46,7 +49,7 @@ impl World {
         front_end.apply(&shape(0, 0));
         let service = SocketAddr::new(server.ipv4(), SERVICE);
         let echo = EchoServer::start(server.namespace(), service).expect("echo server");
-        Self { client, server, functions, front_end, _echo: echo, testbed }
+        Self { client, server, functions, front_end, _echo: echo, _stamps: stamps, testbed }
     }
 
     fn service(&self) -> SocketAddr {
@@ -71,7 +74,8 @@ impl World {
     fn new_flows(&self) -> BTreeSet<Vec<&'static str>> {
         let instances = self.functions.iter().flatten().map(BridgeFirewall::instance);
         let witnesses = Witnesses::start(&self.client, &self.server, instances).expect("recorders");
-        let connect = || (0..NEW).try_for_each(|_| short_connection(self.service()));
+        let service = self.service();
+        let connect = || (0..NEW).try_for_each(|_| short_connection(service));
         self.client.namespace().run(connect).expect("namespace").expect("new connections");
         let is_new = |tuple: &FiveTuple| tuple.protocol == 6 && tuple.destination_port == SERVICE;
         let evidence = witnesses.flows(is_new).expect("recordings");

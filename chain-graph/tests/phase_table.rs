@@ -85,7 +85,7 @@ fn after(mut member: Member, events: &[&str]) -> Member {
 fn members() -> Vec<(&'static str, Member)> {
     let new = || Member::new(node(1));
     let prepare = ["order prepare 10 to 11", "installed 11"];
-    let stable = || Member::resume(node(1), stable(plan(A), A));
+    let stable = || after(Member::resume(node(1), stable(plan(A), A)), &["order stable 10"]);
     let hold = || after(stable(), &[&prepare[..], &["order hold 10 to 11"]].concat());
     let flush = || after(hold(), &["order flush 10 to 11"]);
     vec![
@@ -118,6 +118,7 @@ fn member_command(command: &MemberCommand) -> String {
     match command {
         MemberCommand::Install(plan) => format!("install {}", plan.generation),
         MemberCommand::Discard(plan) => format!("discard {}", plan.generation),
+        MemberCommand::Heed(members) => format!("heed {}", listed(members)),
         MemberCommand::Enter(rules) => format!("enter [{rules}]"),
         MemberCommand::Send(plan) => format!("send against {}", plan.generation),
         MemberCommand::Clear => "clear".into(),

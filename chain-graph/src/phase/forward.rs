@@ -16,7 +16,8 @@ pub enum Rules {
     Stable {
         /// The plan.
         plan: Generation,
-        /// The plan before it, as long as frames that were picked by it may arrive and it is still installed.
+        /// The plan before it, until the next change: frames that were picked by it may still arrive. It is not needed
+        /// any more, its number is.
         before: Option<Generation>,
     },
     /// Unknown flows at risk are parked.
@@ -117,13 +118,12 @@ pub enum Refusal {
     Stale,
 }
 
-/// A frame at the owner of `path`, under the fence: a record is created by the host's plan or the next one, from Flush on
-/// not by the old one where the two differ, and never by the word of a replica. Frames that enter at the owner itself are
-/// no exception.
+/// A frame at the owner of `path`, under the fence: a record is created by the plan in force or a neighbour of it, from
+/// Flush on not by the old one unless the new one tells the same path, and never by the word of a replica. Frames that
+/// enter at the owner itself are no exception.
 ///
-/// A frame of the old plan must carry the path that *this* host finds under both plans: a sender that knew of a failure
-/// before this host did, or the other way round, has compared other paths. `is_down` tells whether this host's own instance
-/// is down under the plan of a number.
+/// `pick` is this host's: a sender that knew of a failure before this host did, or the other way round, may have picked
+/// otherwise. `is_down` tells whether this host's own instance is down under the plan of a number.
 pub fn claim<P: PartialEq>(
     rules: Rules,
     known: &Known<P>,
@@ -144,9 +144,7 @@ pub fn claim<P: PartialEq>(
         (Known::Nothing, Stamp::Exception | Stamp::Owner) => Claim::Refuse(Refusal::NoRecord),
         (Known::Nothing, Stamp::Plan(by)) if by != fence && Some(by) != old => Claim::Refuse(Refusal::Unknown),
         (Known::Nothing, Stamp::Plan(by)) if is_down(by) => Claim::Refuse(Refusal::Down),
-        (Known::Nothing, Stamp::Plan(by)) if by != fence && (pick(by) != *path || pick(fence) != *path) => {
-            Claim::Refuse(Refusal::Stale)
-        }
+        (Known::Nothing, Stamp::Plan(by)) if by != fence && pick(fence) != *path => Claim::Refuse(Refusal::Stale),
         (Known::Nothing, Stamp::Plan(_)) => Claim::Create,
     }
 }
@@ -158,21 +156,22 @@ pub enum Hop {
     Deliver,
     /// Send it to the owner, who claims it and sends it back with [`Stamp::Owner`], or refuses it.
     Ask,
-    /// Drop it: not a member.
-    Closed,
+    /// Drop it: this front end is not a member, or the owner is not.
+    Refuse,
 }
 
-/// A frame at the host of an instance that is not the path's first live one. `leased`: this host has heard the owner's word
-/// for exactly this path, less than the lease ago.
+/// A frame at the host of an instance that is not the path's first live one. `is_heeded`: the owner is a member.
+/// `is_leased`: this host has heard the owner's word for exactly this path, less than the lease ago.
 ///
 /// A flow's frames towards the client meet the later instances before its owner. Delivered unasked, they would reach an
 /// instance that the owner's fence then refuses. The lease must end before the owner's record can: it is shorter than the
 /// record's idle time by two one-way delays of the underlay, and only the owner's word renews it.
-pub fn hop(rules: Rules, leased: bool, stamp: Stamp) -> Hop {
+pub fn hop(rules: Rules, is_heeded: bool, is_leased: bool, stamp: Stamp) -> Hop {
     match (rules, stamp) {
-        (Rules::Closed, _) => Hop::Closed,
+        (Rules::Closed, _) => Hop::Refuse,
+        _ if !is_heeded => Hop::Refuse,
         (_, Stamp::Owner) => Hop::Deliver,
-        (_, Stamp::Plan(_) | Stamp::Exception) if leased => Hop::Deliver,
+        (_, Stamp::Plan(_) | Stamp::Exception) if is_leased => Hop::Deliver,
         (_, Stamp::Plan(_) | Stamp::Exception) => Hop::Ask,
     }
 }

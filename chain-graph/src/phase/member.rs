@@ -15,6 +15,8 @@ pub struct Member {
     node: NodeId,
     incarnation: u64,
     epoch: u64,
+    /// The members it was told last; none while it is not one.
+    members: BTreeSet<NodeId>,
     state: MemberState,
 }
 
@@ -41,8 +43,8 @@ pub enum MemberState {
     Stable {
         /// The plan.
         plan: PlanRef,
-        /// The plan before it, still installed for frames that were picked by it.
-        before: Option<PlanRef>,
+        /// The plan before it; see [`Rules::Stable`].
+        before: Option<Generation>,
         /// See [`At::Stable`].
         last: Generation,
     },
@@ -51,7 +53,7 @@ pub enum MemberState {
         /// The plan in force.
         plan: PlanRef,
         /// As in `Stable`.
-        before: Option<PlanRef>,
+        before: Option<Generation>,
         /// The plan to come.
         next: PlanRef,
         /// Whether it is installed, which is what a member reports.
@@ -107,6 +109,9 @@ pub enum MemberCommand {
     Install(PlanRef),
     /// Free what is installed of the plan.
     Discard(PlanRef),
+    /// Accept frames and exceptions of these front ends only; forget the exceptions, and the words for a later stage, of
+    /// any other.
+    Heed(BTreeSet<NodeId>),
     /// One write: from here on, frames are treated by these rules. What was parked is looked at again if the rules no longer park.
     Enter(Rules),
     /// Tell every peer the records that are exceptions under the plan and were not told yet, then each one that is created
@@ -207,7 +212,8 @@ pub type MemberStep = Result<(Member, Vec<MemberCommand>), MemberRejection>;
 impl Member {
     /// A front end that has nothing.
     pub fn new(node: NodeId) -> Self {
-        Self { node, incarnation: 0, epoch: 0, state: MemberState::Outside { heard: None } }
+        let (members, state) = (BTreeSet::new(), MemberState::Outside { heard: None });
+        Self { node, incarnation: 0, epoch: 0, members, state }
     }
 
     /// A front end whose data path went on while its agent was away: where it was, by the phase word. What was installed,
@@ -221,7 +227,7 @@ impl Member {
             At::Change { plan, next, phase: Phase::Hold } => MemberState::Hold { plan, next },
             At::Change { plan, next, phase: Phase::Flush } => MemberState::Flush { plan, next, waiting: None },
         };
-        Self { node, incarnation: place.incarnation(), epoch: 0, state }
+        Self { node, incarnation: place.incarnation(), epoch: 0, members: BTreeSet::new(), state }
     }
 
     /// The front end.
@@ -253,7 +259,7 @@ impl Member {
         match &self.state {
             MemberState::Outside { .. } | MemberState::Joining { .. } => Rules::Closed,
             MemberState::Stable { plan, before, .. } | MemberState::Prepare { plan, before, .. } => {
-                Rules::Stable { plan: plan.generation, before: before.map(|before| before.generation) }
+                Rules::Stable { plan: plan.generation, before: *before }
             }
             MemberState::Hold { plan, next } => Rules::Hold { plan: plan.generation, next: next.generation },
             MemberState::Flush { plan, next, .. } => Rules::Flush { plan: plan.generation, next: next.generation },
@@ -279,8 +285,10 @@ impl Member {
             MemberEvent::Order(order) => {
                 self.is_later(order)?;
                 let (state, commands) = self.follow(order)?;
+                let is_member = !matches!(state, MemberState::Outside { .. } | MemberState::Joining { .. });
+                let members = if is_member { order.members.clone() } else { BTreeSet::new() };
                 let (incarnation, epoch) = (order.place.incarnation(), order.epoch);
-                Ok(self.reach(Self { node: self.node, incarnation, epoch, state }, commands))
+                Ok(self.reach(Self { node: self.node, incarnation, epoch, members, state }, commands))
             }
             MemberEvent::Installed(plan) => self.installed(*plan),
             MemberEvent::Acknowledged { peer, next } => self.acknowledged(*peer, *next),
@@ -292,6 +300,9 @@ impl Member {
     fn reach(&self, member: Self, mut commands: Vec<MemberCommand>) -> (Self, Vec<MemberCommand>) {
         if member.rules() != self.rules() {
             commands.insert(0, MemberCommand::Enter(member.rules()));
+        }
+        if member.members != self.members && !member.members.is_empty() {
+            commands.insert(0, MemberCommand::Heed(member.members.clone()));
         }
         commands.extend(member.says());
         (member, commands)
@@ -321,7 +332,9 @@ impl Member {
     fn is_later(&self, order: &Order) -> Result<(), MemberRejection> {
         let (node, got) = (self.node, order.place);
         let Some(have) = self.place() else { return Ok(()) };
-        if got.rank() == have.rank() && got != have {
+        let is_same = (got.rank(), order.epoch) == (have.rank(), self.epoch);
+        let is_other_set = is_same && !self.members.is_empty() && self.members != order.members;
+        if got.rank() == have.rank() && got != have || is_other_set {
             return Err(MemberRejection::Contradiction { node, have, got });
         }
         match (got.rank(), order.epoch).cmp(&(have.rank(), self.epoch)) {

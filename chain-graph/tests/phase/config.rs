@@ -8,6 +8,8 @@ pub(crate) const NODES: usize = 3;
 /// One run.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Config {
+    /// Front ends that never were.
+    pub(crate) absent: u8,
     /// The flow's path under each plan of the chain, in the order they are proposed.
     pub(crate) chain: Vec<Path>,
     /// How often a front end may die, and with it what it hosts.
@@ -84,12 +86,16 @@ pub(crate) enum Mutant {
     ReplicaTrusted,
     /// The host of a later stage delivers without the owner's word.
     HopUnasked,
+    /// The host of a later stage delivers without the owner's word what an owner would not refuse by its stamp.
+    HopFenced,
     /// The owner's word outlives the record.
     LeaseOutlives,
+    /// The word of an owner that is no member any more counts.
+    DeadHeeded,
     /// A record that was picked around a failure waits for the next change.
     OverlayNotAnnounced,
-    /// A frame of the old plan is compared with the new one only.
-    OldPlanForgotten,
+    /// A host creates records of its own instance that is down.
+    DownServed,
 }
 
 impl Config {
@@ -120,6 +126,10 @@ impl Config {
 
     pub(crate) fn background(self) -> Self {
         Self { background: true, ..self }
+    }
+
+    pub(crate) fn absent(self, absent: u8) -> Self {
+        Self { absent, ..self }
     }
 
     pub(crate) fn stateless(self) -> Self {

@@ -40,6 +40,7 @@ impl World {
             None => self.entry(config, node, known, |number| self.pick(config, node, number)),
         };
         let Entry::Forward { path, stamp } = entry else { return };
+        self.meets(node);
         if config.caches != Caches::None && path.first != node && known == Known::Nothing {
             self.node_mut(node).cache = Some(path);
         }
@@ -78,7 +79,7 @@ impl World {
             }
             Leg::Onward | Leg::Up | Leg::Granted => match self.hop(config, frame) {
                 Hop::Deliver => {
-                    if frame.stamp == Stamp::Owner {
+                    if frame.stamp == Stamp::Owner && self.node(to).lease != Some(path) {
                         self.node_mut(to).lease = Some(path);
                     }
                     self.deliver(config, 1, path);
@@ -87,7 +88,7 @@ impl World {
                     }
                 }
                 Hop::Ask => self.carry(config, to, frame.goes(path.first, Leg::Ask), has_budget),
-                Hop::Closed => {}
+                Hop::Refuse => {}
             },
             Leg::Ask => {
                 let Some(path) = self.claims(config, frame, is_home, has_budget) else { return };
@@ -104,8 +105,13 @@ impl World {
 
     fn hop(&self, config: &Config, frame: Frame) -> Hop {
         let front_end = self.node(frame.to);
-        match hop(front_end.member.rules(), front_end.lease == Some(frame.path), frame.stamp) {
+        let is_heeded = front_end.heeds[usize::from(frame.path.first)] || config.lacks(Mutant::DeadHeeded);
+        match hop(front_end.member.rules(), is_heeded, front_end.lease == Some(frame.path), frame.stamp) {
             Hop::Ask if config.lacks(Mutant::HopUnasked) => Hop::Deliver,
+            Hop::Ask if config.lacks(Mutant::HopFenced) => match self.claim(config, frame, false) {
+                Claim::Record | Claim::Create => Hop::Deliver,
+                Claim::Refuse(_) => Hop::Refuse,
+            },
             hop => hop,
         }
     }
@@ -114,14 +120,14 @@ impl World {
     fn claims(&mut self, config: &Config, frame: Frame, is_home: bool, has_budget: bool) -> Option<Path> {
         let owner = frame.to;
         let claim = self.claim(config, frame, is_home);
-        match (claim, &mut self.node_mut(owner).record) {
+        match (claim, self.node(owner).record) {
             (Claim::Record, Some(record)) => {
-                record.is_idle = false;
+                self.meets(owner);
                 Some(record.path)
             }
-            (Claim::Create, record) => {
+            (Claim::Create, _) => {
                 if has_budget {
-                    *record = Some(Record { path: frame.path, is_told: false, is_idle: false });
+                    self.node_mut(owner).record = Some(Record { path: frame.path, is_told: false, is_idle: false });
                     if self.due(config, owner) == Announce::AtOnce && !config.lacks(Mutant::OverlayNotAnnounced) {
                         self.announces(owner);
                     }
@@ -144,17 +150,23 @@ impl World {
         }
     }
 
+    /// A frame meets the record of `node`, if there is one.
+    fn meets(&mut self, node: Node) {
+        if self.node(node).record.is_some_and(|record| record.is_idle)
+            && let Some(record) = &mut self.node_mut(node).record
+        {
+            record.is_idle = false;
+        }
+    }
+
     fn claim(&self, config: &Config, frame: Frame, is_home: bool) -> Claim {
         let Frame { to, stamp, path, .. } = frame;
         let rules = match self.node(to).member.rules() {
             Rules::Flush { plan, next } if config.lacks(Mutant::NoFlush) => Rules::Hold { plan, next },
             rules => rules,
         };
-        let pick = |number| match stamp {
-            Stamp::Plan(old) if old == number && config.lacks(Mutant::OldPlanForgotten) => path,
-            _ => self.pick(config, to, number),
-        };
-        let is_down = |number| self.is_down(config, to, path.first, number);
+        let pick = |number| self.pick(config, to, number);
+        let is_down = |number| self.is_down(config, to, path.first, number) && !config.lacks(Mutant::DownServed);
         let is_unfenced = config.lacks(Mutant::NoFence) || is_home && config.lacks(Mutant::NoFenceAtHome);
         match claim(rules, &self.known(to), stamp, &path, pick, is_down) {
             Claim::Refuse(Refusal::Stale | Refusal::Unknown) if is_unfenced => Claim::Create,

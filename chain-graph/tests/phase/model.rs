@@ -1,11 +1,12 @@
 //! The model: what may happen in a state.
 
 use crate::config::{Config, Mutant, NODES, Overlay};
-use crate::flow::{Flow, Frame, Message, Node};
-use crate::world::{FrontEnd, Record, World};
+use crate::flow::{Frame, Node};
+use crate::world::World;
 use chain_graph::phase::At;
-use chain_graph::phase::forward::{Announce, Entry, Known};
+use chain_graph::phase::forward::{Announce, Entry, Known, Stamp};
 use stateright::{Model, Property};
+use std::fmt;
 
 /// Something that may happen.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -48,6 +49,41 @@ pub(crate) enum Action {
     Learn(Node),
 }
 
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let record = |has_budget: &bool| if *has_budget { "" } else { " without budget" };
+        match self {
+            Self::Enter { node, is_up: false, has_budget } => write!(f, "frame enters {node}{}", record(has_budget)),
+            Self::Enter { node, is_up: true, has_budget } => write!(f, "answer enters {node}{}", record(has_budget)),
+            Self::Arrive { frame: Frame { to, leg, stamp, path, .. }, has_budget } => {
+                let stamp = match stamp {
+                    Stamp::Plan(number) => format!("plan {number}"),
+                    Stamp::Exception => "an exception".into(),
+                    Stamp::Owner => "its owner".into(),
+                };
+                let path = path.second.map_or(path.first.to_string(), |second| format!("{} {second}", path.first));
+                write!(f, "{leg:?} frame arrives at {to} for path {path} by {stamp}{}", record(has_budget))
+            }
+            Self::Receive { from, to, .. } => write!(f, "{to} hears {from}"),
+            Self::Obey(node) => write!(f, "{node} obeys"),
+            Self::Announce(node) => write!(f, "{node} announces"),
+            Self::Hear => f.write_str("reports"),
+            Self::Propose => f.write_str("propose"),
+            Self::Abort => f.write_str("abort"),
+            Self::Die(node) => write!(f, "{node} dies"),
+            Self::Join(node) => write!(f, "{node} joins"),
+            Self::Restart(node) => write!(f, "{node}'s agent restarts"),
+            Self::End => f.write_str("flow ends"),
+            Self::Expire(node) => write!(f, "record expires at {node}"),
+            Self::ExpireLease(node) => write!(f, "lease expires at {node}"),
+            Self::Crash => f.write_str("instance fails"),
+            Self::Start => f.write_str("instance starts"),
+            Self::Declare => f.write_str("declared down"),
+            Self::Learn(node) => write!(f, "{node} learns of it"),
+        }
+    }
+}
+
 /// A frame of a living flow reaches the instance of its first frame only. I1, I4.
 pub(crate) const ONE_INSTANCE: &str = "one instance";
 /// No two front ends answer an unknown flow differently. I7.
@@ -58,7 +94,9 @@ impl Model for Config {
     type Action = Action;
 
     fn init_states(&self) -> Vec<World> {
-        vec![World::new()]
+        let mut world = World::new(self);
+        world.saturate(self);
+        vec![world]
     }
 
     fn actions(&self, world: &World, actions: &mut Vec<Action>) {
@@ -93,29 +131,14 @@ impl Model for Config {
 
     fn next_state(&self, last: &World, action: Action) -> Option<World> {
         let mut world = last.clone();
-        match action {
-            Action::Enter { node, is_up, has_budget } => world.enters(self, node, is_up, has_budget),
-            Action::Arrive { frame, has_budget } => world.arrives(self, frame, false, has_budget),
-            Action::Receive { from, to, index } => world.receives(from, to, index),
-            Action::Obey(node) => world.obeys(self, node),
-            Action::Announce(node) => world.announces(node),
-            Action::Hear => world.hear(),
-            Action::Propose => world.propose(self).then_some(())?,
-            Action::Abort => world.abort().then_some(())?,
-            Action::Die(node) => world.dies(node),
-            Action::Join(node) => world.joins(self, node).then_some(())?,
-            Action::Restart(node) => world.restarts(node),
-            Action::End => world.ends(),
-            Action::Expire(node) => world.expires(node),
-            Action::ExpireLease(node) => world.node_mut(node).lease = None,
-            Action::Crash => world.crashes(self),
-            Action::Start => world.is_crashed = false,
-            Action::Declare => world.is_declared = true,
-            Action::Learn(node) => world.learns(self, node),
+        if !world.acts(self, action) {
+            return None;
         }
         world.acknowledge(self);
         if world.flow.is_dead {
             world.bury();
+        } else if world.broken.is_none() {
+            world.saturate(self);
         }
         (world != *last).then_some(world)
     }
@@ -130,15 +153,7 @@ impl Model for Config {
 
 impl Config {
     fn flow_actions(&self, world: &World, actions: &mut Vec<Action>) {
-        let directions = if self.has_two_stages() { &[false, true][..] } else { &[false] };
-        let budgets = if self.stateless { &[true, false][..] } else { &[true] };
-        for has_budget in budgets.iter().copied() {
-            for is_up in directions.iter().copied() {
-                actions.extend(world.alive().map(|node| Action::Enter { node, is_up, has_budget }));
-            }
-            let arriving = world.frames.iter().filter(|frame| world.node(frame.to).is_alive);
-            actions.extend(arriving.map(|frame| Action::Arrive { frame: *frame, has_budget }));
-        }
+        self.frame_actions(world, if self.stateless { &[true, false] } else { &[true] }, actions);
         for (from, streams) in world.streams.iter().enumerate() {
             for (to, stream) in streams.iter().enumerate() {
                 let arriving = if self.lacks(Mutant::Unordered) { stream.len() } else { stream.len().min(1) };
@@ -153,6 +168,17 @@ impl Config {
         self.end_actions(world, actions);
         if let Some(overlay) = &self.overlay {
             overlay.actions(world, actions);
+        }
+    }
+
+    fn frame_actions(&self, world: &World, budgets: &[bool], actions: &mut Vec<Action>) {
+        let directions = if self.has_two_stages() { &[false, true][..] } else { &[false] };
+        for has_budget in budgets.iter().copied() {
+            for is_up in directions.iter().copied() {
+                actions.extend(world.alive().map(|node| Action::Enter { node, is_up, has_budget }));
+            }
+            let arriving = world.frames.iter().filter(|frame| world.node(frame.to).is_alive);
+            actions.extend(arriving.map(|frame| Action::Arrive { frame: *frame, has_budget }));
         }
     }
 
@@ -187,73 +213,48 @@ impl Overlay {
 }
 
 impl World {
-    /// A message arrives.
-    fn receives(&mut self, from: Node, to: Node, index: usize) {
-        let message = self.streams[usize::from(from)][usize::from(to)].remove(index);
-        let FrontEnd { exception, record, .. } = self.node_mut(to);
-        match message {
-            // Only a mutant tells a front end of its own flows.
-            Message::Exception(path) if path.first == to => {
-                *record = Some(Record { path, is_told: true, is_idle: false });
+    /// Something happens. `false` if it cannot.
+    fn acts(&mut self, config: &Config, action: Action) -> bool {
+        match action {
+            Action::Enter { node, is_up, has_budget } => self.enters(config, node, is_up, has_budget),
+            Action::Arrive { frame, has_budget } => self.arrives(config, frame, false, has_budget),
+            Action::Receive { from, to, index } => self.receives(from, to, index),
+            Action::Obey(node) => self.obeys(config, node),
+            Action::Announce(node) => self.announces(node),
+            Action::Hear => self.hear(),
+            Action::Propose => return self.propose(config),
+            Action::Abort => return self.abort(),
+            Action::Die(node) => self.dies(node),
+            Action::Join(node) => return self.joins(config, node),
+            Action::Restart(node) => self.restarts(node),
+            Action::End => self.ends(),
+            Action::Expire(node) => self.expires(node),
+            Action::ExpireLease(node) => self.node_mut(node).lease = None,
+            Action::Crash => self.crashes(config),
+            Action::Start => self.is_crashed = false,
+            Action::Declare => self.is_declared = true,
+            Action::Learn(node) => self.learns(config, node),
+        }
+        true
+    }
+
+    /// Lets every frame enter, and go on, that changes nothing but what is under way. What is under way need never arrive,
+    /// so a state with more of it can do all that one with less can: it stands for both.
+    fn saturate(&mut self, config: &Config) {
+        let mut actions = Vec::new();
+        config.frame_actions(self, &[true], &mut actions);
+        let mut frames = std::mem::take(&mut self.frames);
+        while let Some(action) = actions.pop() {
+            let mut next = self.clone();
+            next.acts(config, action);
+            let added = std::mem::take(&mut next.frames);
+            if next == *self {
+                let added = added.into_iter().filter(|frame| frames.insert(*frame));
+                let added = added.filter(|frame| self.node(frame.to).is_alive);
+                actions.extend(added.map(|frame| Action::Arrive { frame, has_budget: true }));
             }
-            Message::Exception(path) => *exception = Some(path),
-            // A replica goes when its owner says so, and not by another one's word.
-            Message::Gone => *exception = exception.filter(|path| path.first != from),
         }
-    }
-
-    /// The flow ends. Its frames have all arrived or are lost: the tuple is not used again before.
-    fn ends(&mut self) {
-        self.reuses += 1;
-        self.frames.clear();
-        self.flow = Flow::default();
-        for record in self.nodes.iter_mut().filter_map(|front_end| front_end.record.as_mut()) {
-            record.is_idle = true;
-        }
-    }
-
-    /// The owner has seen no frame for the idle time.
-    fn expires(&mut self, node: Node) {
-        if let Some(record) = self.node_mut(node).record.take()
-            && record.is_told
-        {
-            self.tell(node, Message::Gone);
-        }
-    }
-
-    /// The instance fails, and with it a flow that it was in; the next frame is another flow's.
-    fn crashes(&mut self, config: &Config) {
-        self.is_crashed = true;
-        self.loses(config);
-    }
-
-    /// A front end hears that the instance is down. For the first one that hears, flows that it was in are over.
-    fn learns(&mut self, config: &Config, node: Node) {
-        if !self.nodes.iter().any(|front_end| front_end.knows_down) {
-            self.loses(config);
-        }
-        let Some(overlay) = &config.overlay else { return };
-        let front_end = self.node_mut(node);
-        front_end.knows_down = true;
-        front_end.exception = front_end.exception.filter(|path| path.first != overlay.host);
-        if node == overlay.host {
-            self.expires(node);
-        }
-    }
-
-    fn loses(&mut self, config: &Config) {
-        let host = config.overlay.as_ref().map(|overlay| overlay.host);
-        if self.flow.home[0] == host {
-            self.flow = Flow::default();
-        }
-    }
-
-    /// Nothing is promised to a dead flow: it is left out, the protocol goes on.
-    fn bury(&mut self) {
-        self.frames.clear();
-        self.flow = Flow { is_dead: true, ..Flow::default() };
-        self.streams.iter_mut().flatten().for_each(Vec::clear);
-        self.nodes.iter_mut().for_each(FrontEnd::clear);
+        self.frames = frames;
     }
 
     /// I7: what front ends that know nothing of the flow would do with it, by plan.

@@ -1,21 +1,23 @@
 //! Front ends and coordinator: the shipped functions, and who carries their commands out.
 
 use crate::config::{Caches, Config, Mutant, NODES};
-use crate::flow::{Message, Node};
+use crate::flow::{Message, Node, Path};
 use crate::world::{Broken, FrontEnd, World, id, plan};
 use chain_graph::phase::forward::{Announce, Rules};
 use chain_graph::phase::{
     At, CoordinatorEvent, Member, MemberCommand, MemberEvent, MemberRejection, MemberState, Order, Place,
 };
 use chain_graph::plan::PlanNumber;
+use std::array;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 impl World {
     /// The coordinator takes a step; whether it did.
     pub(crate) fn decide(&mut self, event: &CoordinatorEvent) -> bool {
         match self.coordinator.step(event) {
             Ok((coordinator, _)) => {
-                self.coordinator = coordinator;
+                self.coordinator = Arc::new(coordinator);
                 true
             }
             Err(rejection) => {
@@ -64,6 +66,13 @@ impl World {
                 let path = self.told(config, plan);
                 let cache = &mut self.node_mut(node).cache;
                 *cache = cache.filter(|cached| *cached == path);
+            }
+            MemberCommand::Heed(members) => {
+                let is_heeded = |path: &Path| members.contains(&id(path.first));
+                let front_end = self.node_mut(node);
+                front_end.exception = front_end.exception.filter(is_heeded);
+                front_end.lease = front_end.lease.filter(|path| is_heeded(path) || config.lacks(Mutant::DeadHeeded));
+                front_end.heeds = array::from_fn(|node| members.contains(&id(node as Node)));
             }
             MemberCommand::Clear => {
                 self.node_mut(node).clear();
@@ -122,7 +131,7 @@ impl World {
             };
             let next = *next;
             let is_empty = |peer: &Node| {
-                let mut stream = self.streams[usize::from(node)][usize::from(*peer)].iter();
+                let mut stream = self.stream(node, *peer).iter();
                 // Without order, an acknowledgement is of exceptions only.
                 !stream.any(|message| !config.lacks(Mutant::Unordered) || matches!(message, Message::Exception(_)))
             };
@@ -178,7 +187,7 @@ impl World {
         let number = PlanNumber { incarnation: 1, generation: next.generation, parent: Some(parent) };
         let is_taken = self.decide(&CoordinatorEvent::Propose { number, digest: next.digest, revision: 0 });
         if is_taken {
-            self.numbered.push(content);
+            Arc::make_mut(&mut self.numbered).push(content);
         }
         is_taken
     }
@@ -194,9 +203,9 @@ impl World {
     pub(crate) fn dies(&mut self, node: Node) {
         self.deaths += 1;
         *self.node_mut(node) = FrontEnd { is_alive: false, ..FrontEnd::new(Member::new(id(node))) };
-        for other in 0..NODES {
-            self.streams[usize::from(node)][other].clear();
-            self.streams[other][usize::from(node)].clear();
+        for other in 0..NODES as Node {
+            self.stream_mut(node, other).clear();
+            self.stream_mut(other, node).clear();
         }
         self.flow.is_dead |= self.flow.path.is_some_and(|path| path.has(node));
         self.decide(&CoordinatorEvent::Lost { node: id(node) });

@@ -7,6 +7,7 @@ use chain_graph::phase::{Coordinator, CoordinatorEvent, Member, MemberEvent};
 use chain_graph::plan::PlanRef;
 use std::array;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use xdp_layout::{Generation, NodeId};
 
 /// A front end.
@@ -15,6 +16,8 @@ pub(crate) struct FrontEnd {
     pub(crate) is_alive: bool,
     /// The shipped function's state.
     pub(crate) member: Member,
+    /// The front ends whose frames it accepts.
+    pub(crate) heeds: [bool; NODES],
     /// The flow's record, if this is its owner.
     pub(crate) record: Option<Record>,
     /// The replica of another owner's record.
@@ -37,16 +40,16 @@ pub(crate) struct Record {
     pub(crate) is_idle: bool,
 }
 
-/// Everything.
+/// Everything. Parts that seldom change are shared between states.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct World {
-    pub(crate) nodes: [FrontEnd; NODES],
+    pub(crate) nodes: [Arc<FrontEnd>; NODES],
     /// The shipped function's state.
-    pub(crate) coordinator: Coordinator,
+    pub(crate) coordinator: Arc<Coordinator>,
     /// Index into the chain of each number that was proposed.
-    pub(crate) numbered: Vec<u8>,
+    pub(crate) numbered: Arc<Vec<u8>>,
     /// What each owner has sent to each peer and has not arrived, in order.
-    pub(crate) streams: [[Vec<Message>; NODES]; NODES],
+    pub(crate) streams: Arc<[[Vec<Message>; NODES]; NODES]>,
     /// Frames between front ends. Each may arrive at any time, again and again, or never.
     pub(crate) frames: BTreeSet<Frame>,
     pub(crate) flow: Flow,
@@ -102,25 +105,28 @@ pub(crate) fn plan(number: usize, content: u8) -> PlanRef {
 
 impl World {
     /// All front ends run the first plan; nothing is known of the flow.
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(config: &Config) -> Self {
         let first = plan(1, 0);
-        let coordinator = Coordinator::new(1, first, first.generation, (0..NODES as Node).map(id));
+        let nodes = config.absent..NODES as Node;
+        let coordinator = Coordinator::new(1, first, first.generation, nodes.clone().map(id));
         let order = coordinator.order();
-        let nodes = array::from_fn(|node| {
+        let members = array::from_fn(|node| {
+            let is_alive = node >= usize::from(config.absent);
             let resumed = Member::resume(id(node as Node), order.place);
             let (member, _) = resumed.step(&MemberEvent::Order(order.clone())).expect("it is there");
-            FrontEnd::new(member)
+            let member = if is_alive { member } else { Member::new(id(node as Node)) };
+            Arc::new(FrontEnd { is_alive, heeds: [true; NODES], ..FrontEnd::new(member) })
         });
         let report = |coordinator: Coordinator, node| {
             let event = CoordinatorEvent::Report { node: id(node), place: order.place };
             coordinator.step(&event).expect("it was sent there").0
         };
-        let coordinator = (0..NODES as Node).fold(coordinator, report);
+        let coordinator = nodes.fold(coordinator, report);
         Self {
-            nodes,
-            coordinator,
-            numbered: vec![0],
-            streams: array::from_fn(|_| array::from_fn(|_| Vec::new())),
+            nodes: members,
+            coordinator: Arc::new(coordinator),
+            numbered: Arc::new(vec![0]),
+            streams: Arc::default(),
             frames: BTreeSet::new(),
             flow: Flow::default(),
             is_crashed: false,
@@ -139,7 +145,16 @@ impl World {
     }
 
     pub(crate) fn node_mut(&mut self, node: Node) -> &mut FrontEnd {
-        &mut self.nodes[usize::from(node)]
+        Arc::make_mut(&mut self.nodes[usize::from(node)])
+    }
+
+    /// What an owner has sent to a peer and has not arrived.
+    pub(crate) fn stream(&self, from: Node, to: Node) -> &[Message] {
+        &self.streams[usize::from(from)][usize::from(to)]
+    }
+
+    pub(crate) fn stream_mut(&mut self, from: Node, to: Node) -> &mut Vec<Message> {
+        &mut Arc::make_mut(&mut self.streams)[usize::from(from)][usize::from(to)]
     }
 
     /// Front ends that are not dead.
@@ -192,9 +207,8 @@ impl World {
 
     /// Puts a message on a stream; one that repeats the last is not worth another state.
     pub(crate) fn send(&mut self, from: Node, to: Node, message: Message) {
-        let stream = &mut self.streams[usize::from(from)][usize::from(to)];
-        if stream.last() != Some(&message) {
-            stream.push(message);
+        if self.stream(from, to).last() != Some(&message) {
+            self.stream_mut(from, to).push(message);
         }
     }
 
@@ -208,12 +222,14 @@ impl World {
     /// A frame on `path` is delivered to the instance of a stage.
     pub(crate) fn deliver(&mut self, config: &Config, stage: usize, path: Path) {
         let Some(node) = path.stage(stage) else { return };
-        let is_crashed = self.is_crashed && config.overlay.as_ref().is_some_and(|overlay| overlay.host == node);
-        if self.flow.is_dead || is_crashed {
+        let crashed = config.overlay.as_ref().map(|overlay| overlay.host).filter(|_| self.is_crashed);
+        if self.flow.is_dead || crashed == Some(node) {
             return;
         }
-        let mut records = self.nodes.iter().filter_map(|front_end| front_end.record);
-        if records.any(|record| record.path.stage(stage) != Some(node)) {
+        let records = self.nodes.iter().filter_map(|front_end| front_end.record);
+        let mut named =
+            records.map(|record| record.path.stage(stage)).filter(|named| *named != crashed || crashed.is_none());
+        if named.any(|named| named != Some(node)) {
             self.breaks(Broken::Record { stage, node });
         }
         let mut later = (usize::from(self.flow.content)..).zip(&config.chain[usize::from(self.flow.content)..]);
@@ -224,9 +240,14 @@ impl World {
             }
             return;
         }
-        self.flow.path = self.flow.path.or(Some(path));
+        let is_cut = (0..NODES as Node).any(|node| path.has(node) && !self.node(node).is_alive);
         match self.flow.home[stage] {
-            None => self.flow.home[stage] = Some(node),
+            // A flow that begins with a dead instance in its path is dead already.
+            None if is_cut => {}
+            None => {
+                self.flow.home[stage] = Some(node);
+                self.flow.path = self.flow.path.or(Some(path));
+            }
             Some(home) if home == node => {}
             Some(home) => self.breaks(Broken::Instance { stage, home, node }),
         }
@@ -241,7 +262,16 @@ impl World {
 impl FrontEnd {
     /// A front end that knows nothing of the flow.
     pub(crate) fn new(member: Member) -> Self {
-        Self { is_alive: true, member, record: None, exception: None, lease: None, cache: None, knows_down: false }
+        Self {
+            is_alive: true,
+            member,
+            heeds: [false; NODES],
+            record: None,
+            exception: None,
+            lease: None,
+            cache: None,
+            knows_down: false,
+        }
     }
 
     /// Forgets the flow.

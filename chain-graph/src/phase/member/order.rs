@@ -4,7 +4,7 @@ use super::{Member, MemberCommand, MemberRejection, MemberState};
 use crate::phase::place::{At, Order, Phase};
 use crate::plan::PlanRef;
 use std::collections::BTreeSet;
-use xdp_layout::NodeId;
+use xdp_layout::{Generation, NodeId};
 
 /// A state, and what to do besides entering its rules and reporting it.
 type Turn = (MemberState, Vec<MemberCommand>);
@@ -13,7 +13,7 @@ type Turn = (MemberState, Vec<MemberCommand>);
 #[derive(Clone, Copy)]
 struct Change {
     plan: PlanRef,
-    before: Option<PlanRef>,
+    before: Option<Generation>,
     next: PlanRef,
 }
 
@@ -73,7 +73,7 @@ impl Member {
         }
     }
 
-    fn stable(&self, order: &Order, plan: PlanRef, before: Option<PlanRef>) -> Result<Turn, MemberRejection> {
+    fn stable(&self, order: &Order, plan: PlanRef, before: Option<Generation>) -> Result<Turn, MemberRejection> {
         let prepare =
             |next| (MemberState::Prepare { plan, before, next, installed: false }, vec![MemberCommand::Install(next)]);
         match order.place.at() {
@@ -87,23 +87,19 @@ impl Member {
     }
 
     fn prepare(&self, order: &Order, change: Change, installed: bool) -> Result<Turn, MemberRejection> {
-        let Change { plan, before, next } = change;
+        let Change { plan, next, .. } = change;
         let install = || (self.state.clone(), vec![MemberCommand::Install(next)]);
         match order.place.at() {
             At::Change { plan: wanted, next: to, phase } if (wanted, to) == (plan, next) => {
                 Ok(match (installed, phase) {
                     (false, _) => install(),
                     (true, Phase::Prepare) => (self.state.clone(), Vec::new()),
-                    (true, Phase::Hold | Phase::Flush) => {
-                        let discard = before.map(MemberCommand::Discard);
-                        (MemberState::Hold { plan, next }, discard.into_iter().collect())
-                    }
+                    (true, Phase::Hold | Phase::Flush) => (MemberState::Hold { plan, next }, Vec::new()),
                 })
             }
             // Alone, there is nobody whose answers could differ in between, nor a frame that another one picked a path for.
             At::Stable { plan: wanted, last } if wanted == next && order.is_lone(self.node) => Ok(if installed {
-                let discard = [Some(plan), before].into_iter().flatten().map(MemberCommand::Discard);
-                (MemberState::Stable { plan: next, before: None, last }, discard.collect())
+                (MemberState::Stable { plan: next, before: None, last }, vec![MemberCommand::Discard(plan)])
             } else {
                 install()
             }),
@@ -143,7 +139,8 @@ impl Member {
             }
             // That it was decided tells that this member had reported, if perhaps before a restart.
             At::Stable { plan: wanted, last } if wanted == next => {
-                Ok((MemberState::Stable { plan: next, before: Some(plan), last }, Vec::new()))
+                let before = Some(plan.generation);
+                Ok((MemberState::Stable { plan: next, before, last }, vec![MemberCommand::Discard(plan)]))
             }
             _ => self.turn_back(order, change),
         }

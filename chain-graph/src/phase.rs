@@ -21,6 +21,17 @@
 //!
 //! The pattern is the intermediate state of F1's online schema change (Rae et al., VLDB 2013, section 3): no two members
 //! are ever in states that answer one question differently.
+//!
+//! # Not promised
+//!
+//! - Flows one of whose instances, or its host, died; a flow whose owner has seen no frame for the idle time is over.
+//! - Flows forwarded without a record at budget: within a plan they stay, a change may move them forward, never back.
+//! - Frames to an instance that is down, until a front end hears of that: its host drops them. That no second instance
+//!   sees the flow needs the host, if it lives, to hear before anybody else does; this module does not order that.
+//! - A first frame that is under way from before Hold until its owner is in Flush, of a flow at risk: it is refused.
+//! - Frames under way for longer than a whole change.
+//! - Paths of several stages, unless hosts of later stages ask the owner as [`forward::hop`] says, and its word ends before
+//!   the record can.
 
 mod coordinator;
 pub mod forward;

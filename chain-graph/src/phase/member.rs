@@ -217,7 +217,8 @@ impl Member {
     }
 
     /// A front end whose data path went on while its agent was away: where it was, by the phase word. What was installed,
-    /// sent and acknowledged is not known any more and is done again.
+    /// sent and acknowledged is not known any more and is done again. Not for one whose rules are [`Rules::Closed`]: that
+    /// one begins anew.
     pub fn resume(node: NodeId, place: Place) -> Self {
         let state = match place.at() {
             At::Stable { plan, last } => MemberState::Stable { plan, before: None, last },

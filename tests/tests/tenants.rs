@@ -1,7 +1,7 @@
 //! What passes from one tenant to another: interfaces, numbers. Frames, records and counts do not come along.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 use testbed::measure::BacklogGuard;
 use testbed::nf::BridgeFirewall;

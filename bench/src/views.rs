@@ -12,7 +12,7 @@ use chain_graph::model::{
 use chain_graph::{Cluster, Image, check_after};
 use state_sync::DataPlane;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 use testbed::Testbed;
@@ -54,7 +54,7 @@ pub(crate) fn measure(report: &mut Report, quick: bool, wanted: &dyn Fn(&str) ->
 }
 
 /// Installs so many tenants from nothing, then switches one of them again and again. Milliseconds of each switch.
-fn installed(report: &mut Report, pins: &PathBuf, tenants: u16, rounds: u32) -> anyhow::Result<Vec<f64>> {
+fn installed(report: &mut Report, pins: &Path, tenants: u16, rounds: u32) -> anyhow::Result<Vec<f64>> {
     let mut agent = Agent::open(pins, Options::default()).context("open the data path")?;
     let before = rss()?;
     let began = Instant::now();

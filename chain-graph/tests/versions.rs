@@ -10,6 +10,7 @@ use std::sync::Arc;
 use xdp_forward::Path;
 use xdp_forward::tables::PlanTables;
 use xdp_layout::flow::FlowKey;
+use xdp_layout::flow::record_flags;
 use xdp_layout::plan::{OriginKey, ViewKey};
 use xdp_layout::{Addr, GraphId, InstanceId, ReplicaSetId, TenantId, ViewId};
 
@@ -71,9 +72,11 @@ fn key_of(index: u32) -> FlowKey {
 }
 
 /// The paths of the keys.
+/// Where flows go, whether or not by a view on trial.
 fn paths(image: &Image) -> Vec<Path> {
     let tables = ImageTables::new(image);
-    (0..KEYS).map(|index| tables.path(&key_of(index), &question(1, Some(1))).unwrap()).collect()
+    let path = |index| tables.path(&key_of(index), &question(1, Some(1))).unwrap();
+    (0..KEYS).map(path).map(|path| Path { flags: path.flags & !record_flags::WATCHED, ..path }).collect()
 }
 
 /// Which keys take the view.

@@ -262,15 +262,15 @@ impl Writer {
                 Err(rejected) => answer(reply, Err(rejected.into())),
             }
         }
-        if let Some(next) = next {
-            if let Err(error) = self.adopt(&old, next, &all) {
-                tracing::error!(%error, "change not stored");
-                let error = Arc::new(error);
-                for (reply, ..) in accepted {
-                    answer(reply, Err(WriteError::Store(Arc::clone(&error))));
-                }
-                return;
+        if let Some(next) = next
+            && let Err(error) = self.adopt(&old, next, &all)
+        {
+            tracing::error!(%error, "change not stored");
+            let error = Arc::new(error);
+            for (reply, ..) in accepted {
+                answer(reply, Err(WriteError::Store(Arc::clone(&error))));
             }
+            return;
         }
         // Whatever came: commands that change nothing must not keep the clock from being looked at.
         self.follow();

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use testbed::measure::{BacklogGuard, Softnet, interface_counters};
 use testbed::nf::{BridgeFirewall, Instance, OneArmed, OneArmedConfig};
 use testbed::scenario::{TRANSPARENT, event, eventually, firewalls, function, net, routed_host};
@@ -18,14 +18,14 @@ const SERVICE: u16 = 7000;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 const SHORT_CLIENTS: usize = 2;
-/// Connections of one of these clients. Together they are fewer than half of the ports that Linux gives out, so that none is
-/// given out twice: the judge takes one tuple for one flow.
-const SHORT_MAX: usize = 5000;
+/// No connection begins later than this after the first. Linux gives a port out again when it has been in TIME-WAIT for a minute;
+/// the judge takes one tuple for one flow.
+const CONNECT_FOR: Duration = Duration::from_secs(50);
 /// Pauses, so that the load leaves the processors to the product and the judge.
 const SHORT_PAUSE: Duration = Duration::from_millis(10);
 const ROUND_PAUSE: Duration = Duration::from_millis(20);
 /// Loads that go on from the first change to the last, and as many that begin again and again.
-const LONG: usize = 3;
+const LONG: usize = 2;
 const DATAGRAMS_PER_S: u64 = 100;
 
 /// Where the flows of a version of a tenant's graph go, by replica set: TCP, and everything else. Behind it all comes `router/v1`.
@@ -239,8 +239,8 @@ struct Version {
 }
 
 /// What one tenant's hosts sent and got.
-#[derive(Default)]
 struct Load {
+    began: Instant,
     stop: AtomicBool,
     short: AtomicU64,
     rounds: AtomicU64,
@@ -249,12 +249,22 @@ struct Load {
 }
 
 impl Load {
+    fn new() -> Self {
+        let (short, rounds) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { began: Instant::now(), stop: AtomicBool::new(false), short, rounds, datagrams: Mutex::default() }
+    }
+
     fn goes_on(&self) -> bool {
         !self.stop.load(Ordering::Relaxed)
     }
 
+    /// Whether another connection may begin.
+    fn connects(&self) -> bool {
+        self.goes_on() && self.began.elapsed() < CONNECT_FOR
+    }
+
     fn short_connections(&self, tenant: &Tenant) {
-        for _ in (0..SHORT_MAX).take_while(|_| self.goes_on()) {
+        while self.connects() {
             short_connection(tenant.service()).expect("a short connection");
             self.short.fetch_add(1, Ordering::Relaxed);
             std::thread::sleep(SHORT_PAUSE);
@@ -263,7 +273,7 @@ impl Load {
 
     /// Streams one after the other, each of so many rounds.
     fn streams(&self, tenant: &Tenant, rounds: u64) {
-        while self.goes_on() {
+        while self.connects() {
             let mut stream = EchoStream::open(tenant.service()).expect("a stream");
             for _ in (0..rounds).take_while(|_| self.goes_on()) {
                 stream.round().expect("a stream goes on");
@@ -281,7 +291,7 @@ impl Load {
                 datagrams,
                 bytes: 300,
                 per_second: Some(DATAGRAMS_PER_S),
-                echo_timeout: Duration::from_secs(5),
+                echo_timeout: Duration::from_secs(30),
                 ..UdpLoad::new(SocketAddr::new(tenant.client.ipv4(), port), tenant.service())
             };
             let (sent, echoed) = load.run_until(tenant.client.namespace(), &self.stop).expect("datagrams");
@@ -338,7 +348,7 @@ fn is_load(tuple: &FiveTuple) -> bool {
 /// Waits until what the hosts sent has arrived, and returns what was seen.
 fn evidence(witnesses: &Witnesses) -> Evidence {
     let mut evidence = Evidence::new();
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     // A retransmission may be on its way still.
     while began.elapsed() < Duration::from_secs(3) {
         evidence = witnesses.flows(is_load).expect("recordings");
@@ -398,8 +408,8 @@ fn two_hundred_changes_under_load_are_felt_by_no_flow() {
         .collect();
     let witnesses = world.tenants.each_ref().map(Tenant::witnesses);
     let (softnet, drops, interfaces) = (Softnet::now().expect("softnet"), world.drops(), world.interface_drops());
-    let loads: [Load; 2] = Default::default();
-    let began = std::time::Instant::now();
+    let loads = [Load::new(), Load::new()];
+    let began = Instant::now();
     let versions = std::thread::scope(|scope| {
         let _stop = StopAll(&loads);
         for (tenant, load) in world.tenants.iter().zip(&loads) {

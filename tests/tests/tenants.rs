@@ -127,7 +127,9 @@ fn interfaces_that_two_tenants_exchange_change_hands_at_once() {
             scope.spawn(|| ours.run(first.client.namespace()).expect("load")),
             scope.spawn(|| theirs.run(second.client.namespace()).expect("load")),
         ];
-        servers.iter().for_each(|server| drop(server.wait_for(500, Duration::from_secs(5)).expect("datagrams")));
+        for server in &servers {
+            server.wait_for(500, Duration::from_secs(5)).expect("datagrams");
+        }
         let ports = |server: &UdpReceiver| server.by_source().keys().map(SocketAddr::port).collect::<Vec<_>>();
         assert_eq!(servers.each_ref().map(ports), [[1001], [1002]], "before the exchange");
         let exchanged = Documents::new().attachment("red", "clients", "client", &second.client).attachment(
@@ -146,7 +148,9 @@ fn interfaces_that_two_tenants_exchange_change_hands_at_once() {
             received(&servers[0], 1002) > 100 && received(&servers[1], 1001) > 100
         });
         let left = [received(&servers[0], 1001), received(&servers[1], 1002)];
-        running.into_iter().for_each(|load| drop(load.join().expect("load")));
+        for load in running {
+            load.join().expect("load");
+        }
         eventually("all datagrams have arrived", || {
             let total: u64 =
                 servers.iter().flat_map(|server| server.by_source().into_values()).map(|r| r.received).sum();

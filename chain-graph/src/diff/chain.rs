@@ -95,7 +95,8 @@ impl<'a> Side<'a> {
         let (mut key, mut question) = (flow.key, flow.question);
         while let Some(place) = chain.paths.get_mut(chain.len) {
             match self.tables.path(&key, &question) {
-                Ok(path) => *place = path,
+                // Whether a view is on trial is no part of where its flows go.
+                Ok(path) => *place = Path { flags: path.flags & !record_flags::WATCHED, ..path },
                 Err(reason) => {
                     chain.dropped = Some(reason);
                     break;

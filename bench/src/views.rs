@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 use testbed::Testbed;
-use xdp::{Agent, Options, loader};
+use xdp::{Agent, Options};
 use xdp_layout::{AttachmentId, GraphId, InstanceId, ReplicaSetId, TenantId};
 
 /// Functions of a chain.
@@ -41,9 +41,10 @@ pub(crate) fn measure(report: &mut Report, quick: bool, wanted: &dyn Fn(&str) ->
     let rounds = if quick { 20 } else { 200 };
     let mut costs = Vec::new();
     for tenants in [FEW, MANY] {
-        let pins = PathBuf::from(format!("/sys/fs/bpf/switchyard-bench-{}", std::process::id()));
+        let pins = PathBuf::from(format!("/sys/fs/bpf/switchyard-bench-{}-{tenants}", std::process::id()));
         let measured = node.run(|| installed(report, &pins, tenants, rounds))?;
-        loader::remove(&pins).context("take the data path down")?;
+        // The agent's threads hold its lock for a while yet.
+        std::fs::remove_dir_all(&pins).with_context(|| format!("remove {}", pins.display()))?;
         costs.push(measured?);
     }
     let (few, many) = (median(&costs[0]), median(&costs[1]));

@@ -4,7 +4,7 @@
 //! clock that the state machine is told, so that the two never disagree.
 
 use super::{Writer, measure};
-use crate::command::Command;
+use crate::command::{Command, Operation};
 use crate::dataplane::{Census, PendingPort};
 use crate::rollout::{Report, RolloutVerb};
 use crate::state::{Applied, DesiredState};
@@ -180,9 +180,10 @@ impl Writer {
             }
         }
         let state = self.state();
-        for (key, _) in state.lineages.iter().filter(|(_, lineage)| !lineage.draining.is_empty()) {
-            self.count(key, &census);
-        }
+        let draining = state.lineages.iter().filter(|(_, lineage)| !lineage.draining.is_empty());
+        // All at once: views that retire together are one plan and one installation.
+        let counts = draining.filter_map(|(key, _)| Some((key.clone(), self.count(key, &census)?))).collect();
+        self.report_all(counts);
     }
 
     fn tell_capacity(&mut self, (key, sequence): (&ObjectKey, Sequence), views: (ViewId, ViewId), census: &Census) {
@@ -194,12 +195,12 @@ impl Writer {
         }
     }
 
-    /// Tells how many records the draining views of a graph have. Flows are reset before that is noted: done twice it does
-    /// no harm, left out it would.
-    fn count(&mut self, key: &ObjectKey, census: &Census) {
+    /// How many records the draining views of a graph have; `None` if that cannot be told. Flows are reset before that is
+    /// noted: done twice it does no harm, left out it would.
+    fn count(&mut self, key: &ObjectKey, census: &Census) -> Option<Report> {
         let (state, now) = (self.state(), self.clock.now());
-        let Some((lineage, generation)) = state.lineages.get(key).zip(census.generation) else { return };
-        let Some(tenant) = measure::tenant(&state, key) else { return };
+        let (lineage, generation) = state.lineages.get(key).zip(census.generation)?;
+        let tenant = measure::tenant(&state, key)?;
         let mut counts = BTreeMap::new();
         for draining in &lineage.draining {
             let view = draining.view();
@@ -210,35 +211,47 @@ impl Writer {
                     Ok(flows) => tracing::info!(graph = %key, %view, flows, "flows of a draining view reset"),
                     Err(error) => {
                         tracing::warn!(graph = %key, %view, %error, "flows of a draining view not reset");
-                        return;
+                        return None;
                     }
                 }
             }
         }
-        self.report(key, Report::Count { generation, records: counts });
+        Some(Report::Count { generation, records: counts })
     }
 
-    /// Tells the state machine; whether anybody can see a difference. What nobody can see is not stored.
+    /// Tells the state machine; whether anybody can see a difference.
     fn report(&mut self, key: &ObjectKey, report: Report) -> bool {
+        self.report_all(vec![(key.clone(), report)])
+    }
+
+    /// Tells the state machine of several graphs in one command; whether anybody can see a difference. What nobody can see
+    /// is not stored.
+    fn report_all(&mut self, reports: Vec<(ObjectKey, Report)>) -> bool {
+        if reports.is_empty() {
+            return false;
+        }
         let old = self.state();
-        let command = Command::rollout(key.clone(), RolloutVerb::Report(report));
+        let keys: Vec<ObjectKey> = reports.iter().map(|(key, _)| key.clone()).collect();
+        let operation = |(graph, report)| Operation::Rollout { graph, verb: RolloutVerb::Report(report) };
+        let command = Command::batch(reports.into_iter().map(operation).collect());
         match old.apply(&command, self.clock.now()) {
             Ok(Applied { state, changes, changed: true }) => match self.adopt(&old, state, &changes) {
                 Ok(()) => true,
                 Err(error) => {
-                    tracing::error!(graph = %key, %error, "progress of a rollout not stored");
+                    tracing::error!(graphs = ?keys, %error, "progress of rollouts not stored");
                     false
                 }
             },
             Ok(Applied { state, changed: false, .. }) => {
-                let same = state.lineages.get(key).zip(old.lineages.get(key)).is_some_and(|(a, b)| Arc::ptr_eq(a, b));
-                if !same {
+                let is_same =
+                    |key| state.lineages.get(key).zip(old.lineages.get(key)).is_some_and(|(a, b)| Arc::ptr_eq(a, b));
+                if !keys.iter().all(is_same) {
                     self.state.send_replace(Arc::new(state));
                 }
                 false
             }
             Err(rejected) => {
-                tracing::warn!(graph = %key, %rejected, "a rollout does not take what it is told");
+                tracing::warn!(graphs = ?keys, %rejected, "a rollout does not take what it is told");
                 false
             }
         }

@@ -17,11 +17,11 @@ pub(crate) use graph::Resolved;
 pub(crate) use versions::ResolvedGraph;
 pub use violation::{Violation, ViolationKind};
 
-use crate::changes::{Change, changes};
+use crate::map::{Change, Map, changes};
 use crate::model::{Attachment, Desired, Graph, NetworkFunction, ObjectKey, ResourceName, Tenant, Versions};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use usage::Barred;
+use usage::{Barred, Users};
 use versions::{AllVersions, resolve_graph};
 use violation::Report;
 
@@ -29,7 +29,8 @@ use violation::Report;
 #[derive(Clone, Debug)]
 pub struct Checked {
     desired: Arc<Desired>,
-    graphs: Arc<BTreeMap<ObjectKey, Arc<ResolvedGraph>>>,
+    graphs: Map<ObjectKey, Arc<ResolvedGraph>>,
+    users: Users,
 }
 
 impl Checked {
@@ -49,7 +50,7 @@ impl Checked {
         self.graphs.get(key)?.candidate.as_ref().map(|(candidate, _)| &candidate.content)
     }
 
-    pub(crate) fn graphs(&self) -> &BTreeMap<ObjectKey, Arc<ResolvedGraph>> {
+    pub(crate) fn graphs(&self) -> &Map<ObjectKey, Arc<ResolvedGraph>> {
         &self.graphs
     }
 }
@@ -89,37 +90,42 @@ pub fn check_after(earlier: Option<&Checked>, desired: &Arc<Desired>) -> Result<
     for (name, function) in changed.functions.iter().filter_map(|change| Some((change.key, change.after?))) {
         resource::function(name, function, &mut report);
     }
-    let mut graphs = earlier.map(|earlier| Arc::clone(&earlier.graphs)).unwrap_or_default();
-    let stale = changed.stale_graphs(&graphs);
+    let mut graphs = earlier.map(|earlier| earlier.graphs.clone()).unwrap_or_default();
+    let mut users = earlier.map(|earlier| earlier.users.clone()).unwrap_or_default();
+    let stale = changed.stale_graphs(&graphs, &users);
     for key in &stale {
-        match resolve_graph(desired, key, graphs.get(key), &mut report) {
-            Some(resolved) => Arc::make_mut(&mut graphs).insert(key.clone(), resolved),
-            None => Arc::make_mut(&mut graphs).remove(key),
+        let known = graphs.get(key).cloned();
+        let resolved = resolve_graph(desired, key, known.as_ref(), &mut report);
+        users.follow(desired, key, known.as_deref(), resolved.as_deref());
+        match resolved {
+            Some(resolved) => graphs.insert(key.clone(), resolved),
+            None => graphs.remove(key),
         };
     }
-    let tenants = stale.iter().filter(|key| desired.graphs.contains_key(*key)).map(|key| &key.tenant).collect();
+    let touched = stale.iter().filter(|key| desired.graphs.contains_key(*key)).map(|key| &key.tenant);
     let versions = AllVersions { desired, resolved: &graphs };
-    let barred = global::check(versions, &changed, &tenants, &mut report);
+    let barred = global::check(versions, &changed, &touched.collect(), &users, &mut report);
     if !report.0.is_empty() {
         return Err(report.0);
     }
     let thinned = without_barred(&graphs, &barred);
-    if !thinned.is_empty() {
-        Arc::make_mut(&mut graphs).extend(thinned);
+    let desired = without_dropped(desired, &graphs, &thinned, stale);
+    for (key, graph) in thinned {
+        users.follow(&desired, &key, graphs.get(&key).map(|known| &**known), Some(&graph));
+        graphs.insert(key, graph);
     }
-    Ok(Checked { desired: without_dropped(desired, &graphs), graphs })
+    Ok(Checked { desired, graphs, users })
 }
 
 /// The graphs that lose draining versions because of what these must not do.
 fn without_barred(
-    graphs: &BTreeMap<ObjectKey, Arc<ResolvedGraph>>,
+    graphs: &Map<ObjectKey, Arc<ResolvedGraph>>,
     barred: &Barred<'_>,
 ) -> Vec<(ObjectKey, Arc<ResolvedGraph>)> {
-    if barred.is_empty() {
-        return Vec::new();
-    }
     let is_permitted = |key: &ObjectKey, old: &Arc<Resolved>| barred.permits(key, &old.graph);
-    let losing = graphs.iter().filter(|(key, graph)| !graph.draining.iter().all(|old| is_permitted(key, old)));
+    let tenants = barred.tenants();
+    let concerned = tenants.iter().flat_map(|tenant| of_tenant(graphs, tenant));
+    let losing = concerned.filter(|(key, graph)| !graph.draining.iter().all(|old| is_permitted(key, old)));
     let thinned = losing.map(|(key, graph)| {
         let mut graph = ResolvedGraph::clone(graph);
         graph.draining.retain(|old| is_permitted(key, old));
@@ -128,29 +134,35 @@ fn without_barred(
     thinned.collect()
 }
 
-/// The declaration without the draining versions that were dropped.
-fn without_dropped(desired: &Arc<Desired>, graphs: &BTreeMap<ObjectKey, Arc<ResolvedGraph>>) -> Arc<Desired> {
-    let kept = |key: &ObjectKey| graphs.get(key).map_or(&[][..], |graph| &graph.draining[..]);
-    let losing: Vec<(&ObjectKey, &Arc<Versions>)> =
-        desired.versions.iter().filter(|(key, versions)| kept(key).len() != versions.draining.len()).collect();
-    if losing.is_empty() {
-        return Arc::clone(desired);
+/// The declaration without the draining versions that were dropped: of graphs that are stale, and of those thinned.
+fn without_dropped(
+    desired: &Arc<Desired>,
+    graphs: &Map<ObjectKey, Arc<ResolvedGraph>>,
+    thinned: &[(ObjectKey, Arc<ResolvedGraph>)],
+    stale: BTreeSet<ObjectKey>,
+) -> Arc<Desired> {
+    let mut kept: BTreeMap<ObjectKey, Option<&Arc<ResolvedGraph>>> =
+        stale.into_iter().map(|key| (key.clone(), graphs.get(&key))).collect();
+    kept.extend(thinned.iter().map(|(key, graph)| (key.clone(), Some(graph))));
+    let mut without = Arc::clone(desired);
+    for (key, kept) in kept {
+        let draining = kept.map_or(&[][..], |graph| &graph.draining[..]);
+        let Some(versions) = desired.versions.get(&key).filter(|all| all.draining.len() != draining.len()) else {
+            continue;
+        };
+        let draining = draining.iter().map(|old| Arc::clone(&old.graph)).collect();
+        Arc::make_mut(&mut without).put_versions(key, Versions { candidate: versions.candidate.clone(), draining });
     }
-    let mut without = Desired::clone(desired);
-    for (key, versions) in losing {
-        let draining = kept(key).iter().map(|old| Arc::clone(&old.graph)).collect();
-        without.put_versions(key.clone(), Versions { candidate: versions.candidate.clone(), draining });
-    }
-    Arc::new(without)
+    without
 }
 
 /// What differs between two declarations.
 struct Changed<'a> {
-    tenants: Vec<Change<'a, ResourceName, Tenant>>,
-    attachments: Vec<Change<'a, ObjectKey, Attachment>>,
-    functions: Vec<Change<'a, ResourceName, NetworkFunction>>,
-    graphs: Vec<Change<'a, ObjectKey, Graph>>,
-    versions: Vec<Change<'a, ObjectKey, Versions>>,
+    tenants: Vec<Change<'a, ResourceName, Arc<Tenant>>>,
+    attachments: Vec<Change<'a, ObjectKey, Arc<Attachment>>>,
+    functions: Vec<Change<'a, ResourceName, Arc<NetworkFunction>>>,
+    graphs: Vec<Change<'a, ObjectKey, Arc<Graph>>>,
+    versions: Vec<Change<'a, ObjectKey, Arc<Versions>>>,
 }
 
 impl<'a> Changed<'a> {
@@ -165,7 +177,7 @@ impl<'a> Changed<'a> {
     }
 
     /// Graphs of which a version changed or names something that did, deleted ones included.
-    fn stale_graphs(&self, known: &BTreeMap<ObjectKey, Arc<ResolvedGraph>>) -> Vec<ObjectKey> {
+    fn stale_graphs(&self, known: &Map<ObjectKey, Arc<ResolvedGraph>>, users: &Users) -> BTreeSet<ObjectKey> {
         let mut stale: BTreeSet<ObjectKey> = self.graphs.iter().map(|change| change.key.clone()).collect();
         stale.extend(self.versions.iter().map(|change| change.key.clone()));
         let tenants = self.tenants.iter().filter(|change| change.before.is_some()).map(|change| change.key);
@@ -173,21 +185,15 @@ impl<'a> Changed<'a> {
         for tenant in tenants.chain(attachments.map(|change| &change.key.tenant)) {
             stale.extend(of_tenant(known, tenant).map(|(key, _)| key.clone()));
         }
-        let functions: BTreeSet<*const NetworkFunction> =
-            self.functions.iter().filter_map(|change| Some(Arc::as_ptr(change.before?))).collect();
-        if !functions.is_empty() {
-            let names_one = |graph: &ResolvedGraph| {
-                graph.versions().flat_map(|version| &version.functions).any(|f| functions.contains(&Arc::as_ptr(f)))
-            };
-            stale.extend(known.iter().filter(|(_, graph)| names_one(graph)).map(|(key, _)| key.clone()));
-        }
-        stale.into_iter().collect()
+        let functions = self.functions.iter().filter(|change| change.before.is_some());
+        stale.extend(functions.flat_map(|change| users.of(change.key)).cloned());
+        stale
     }
 }
 
 /// The objects of a tenant.
 pub(crate) fn of_tenant<'a, V>(
-    objects: &'a BTreeMap<ObjectKey, Arc<V>>,
+    objects: &'a Map<ObjectKey, Arc<V>>,
     tenant: &ResourceName,
 ) -> impl Iterator<Item = (&'a ObjectKey, &'a Arc<V>)> {
     let tenant = tenant.clone();

@@ -1,8 +1,8 @@
 //! Images: everything the data plane needs, by id, for one plan.
 //!
 //! An image is made of parts that are shared with the image before: one for each tenant, one for each network function,
-//! one table for each replica set. Making the next image costs in proportion to what changed, apart from walks over
-//! pointers; and who installs an image finds the changes by comparing pointers.
+//! one table for each replica set. Making the next image costs in proportion to what changed, and so does finding the
+//! changes for whoever installs it, see [`crate::map`].
 
 mod build;
 mod function;
@@ -17,11 +17,12 @@ pub use tenant::{AttachmentImage, PortBinding, PortName, Route, TenantImage};
 pub use views::GraphImage;
 
 use crate::check::Checked;
+use crate::map::Map;
 use crate::model::ResourceName;
 use crate::plan::Plan;
 use build::Builder;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use xdp_layout::{InstanceId, ReplicaSetId, TenantId, ViewId};
 
@@ -66,14 +67,11 @@ pub enum BuildError {
 pub struct Image {
     checked: Checked,
     plan: Arc<Plan>,
-    tenants: Shared<TenantId, TenantImage>,
-    functions: Shared<ResourceName, FunctionImage>,
-    tables: Shared<ReplicaSetId, BuiltTable>,
+    tenants: Map<TenantId, Arc<TenantImage>>,
+    functions: Map<ResourceName, Arc<FunctionImage>>,
+    tables: Map<ReplicaSetId, Arc<BuiltTable>>,
     down: Arc<BTreeSet<InstanceId>>,
 }
-
-/// A map of shared parts that is itself shared until it is written.
-type Shared<K, V> = Arc<BTreeMap<K, Arc<V>>>;
 
 impl Image {
     /// Builds the image of a declaration. The plan stays that of `before` if nothing changed that a path depends on; else it
@@ -108,15 +106,15 @@ impl Image {
         &self.plan
     }
     /// Tenants.
-    pub fn tenants(&self) -> &BTreeMap<TenantId, Arc<TenantImage>> {
+    pub fn tenants(&self) -> &Map<TenantId, Arc<TenantImage>> {
         &self.tenants
     }
     /// Network functions.
-    pub fn functions(&self) -> &BTreeMap<ResourceName, Arc<FunctionImage>> {
+    pub fn functions(&self) -> &Map<ResourceName, Arc<FunctionImage>> {
         &self.functions
     }
     /// Tables; a replica set without a member of positive weight has none.
-    pub fn tables(&self) -> &BTreeMap<ReplicaSetId, Arc<BuiltTable>> {
+    pub fn tables(&self) -> &Map<ReplicaSetId, Arc<BuiltTable>> {
         &self.tables
     }
     /// Instances that are declared down: an overlay, part of no plan.

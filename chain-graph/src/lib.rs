@@ -13,7 +13,7 @@ pub mod model;
 mod name;
 mod net;
 
-mod changes;
+pub mod map;
 pub mod check;
 mod cidr;
 pub mod diff;

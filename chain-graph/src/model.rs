@@ -4,6 +4,7 @@
 
 pub use crate::name::{NAME_MAX, NameError, ObjectKey, ResourceName};
 pub use crate::net::{MacAddr, PortRange, Protocol, ValueError, VlanId};
+use crate::map::Map;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -16,37 +17,37 @@ use xdp_layout::{AttachmentId, GraphId, InstanceId, ReplicaSetId, TenantId, port
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Desired {
     /// Tenants.
-    pub tenants: BTreeMap<ResourceName, Arc<Tenant>>,
+    pub tenants: Map<ResourceName, Arc<Tenant>>,
     /// Attachments of all tenants.
-    pub attachments: BTreeMap<ObjectKey, Arc<Attachment>>,
+    pub attachments: Map<ObjectKey, Arc<Attachment>>,
     /// Network functions: platform resources that several tenants' graphs may name.
-    pub functions: BTreeMap<ResourceName, Arc<NetworkFunction>>,
+    pub functions: Map<ResourceName, Arc<NetworkFunction>>,
     /// Service graphs of all tenants, in the version that gets new flows: the stable one.
-    pub graphs: BTreeMap<ObjectKey, Arc<Graph>>,
+    pub graphs: Map<ObjectKey, Arc<Graph>>,
     /// Versions of graphs beside the stable one.
     #[serde(default)]
-    pub versions: BTreeMap<ObjectKey, Arc<Versions>>,
+    pub versions: Map<ObjectKey, Arc<Versions>>,
 }
 
 impl Desired {
     /// Adds or replaces a tenant.
     pub fn put_tenant(&mut self, tenant: Tenant) {
-        self.tenants.insert(tenant.name.clone(), Arc::new(tenant));
+        put(&mut self.tenants, tenant.name.clone(), tenant);
     }
 
     /// Adds or replaces an attachment.
     pub fn put_attachment(&mut self, attachment: Attachment) {
-        self.attachments.insert(attachment.key(), Arc::new(attachment));
+        put(&mut self.attachments, attachment.key(), attachment);
     }
 
     /// Adds or replaces a network function.
     pub fn put_function(&mut self, function: NetworkFunction) {
-        self.functions.insert(function.name.clone(), Arc::new(function));
+        put(&mut self.functions, function.name.clone(), function);
     }
 
     /// Adds or replaces a graph.
     pub fn put_graph(&mut self, graph: Graph) {
-        self.graphs.insert(graph.key(), Arc::new(graph));
+        put(&mut self.graphs, graph.key(), graph);
     }
 
     /// Replaces a graph's further versions; an entry without any is taken out.
@@ -54,8 +55,15 @@ impl Desired {
         if versions == Versions::default() {
             self.versions.remove(&graph);
         } else {
-            self.versions.insert(graph, Arc::new(versions));
+            put(&mut self.versions, graph, versions);
         }
+    }
+}
+
+/// What is equal stays the same object: whoever compares by pointer sees no change.
+fn put<K: Ord + Clone, V: PartialEq>(map: &mut Map<K, Arc<V>>, key: K, value: V) {
+    if map.get(&key).is_none_or(|known| **known != value) {
+        map.insert(key, Arc::new(value));
     }
 }
 

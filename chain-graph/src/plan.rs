@@ -9,11 +9,11 @@
 //! own, under which no flow is at risk once no record and no note names the view.
 
 use crate::digest::Digest;
+use crate::map::{Change, Map, changes};
 use crate::model::{PortRange, ResourceName};
 use ipnet::IpNet;
 use maglev::TableSize;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use xdp_layout::{Generation, GraphId, InstanceId, ReplicaSetId, TenantId, ViewId};
@@ -23,8 +23,9 @@ use xdp_layout::{Generation, GraphId, InstanceId, ReplicaSetId, TenantId, ViewId
 #[serde(try_from = "StoredPlan", into = "StoredPlan")]
 pub struct Plan {
     number: PlanNumber,
+    sums: Sums,
     digest: u64,
-    last_views: BTreeMap<TenantId, ViewId>,
+    last_views: Map<TenantId, ViewId>,
     content: PlanContent,
 }
 
@@ -54,11 +55,11 @@ pub struct PlanContent {
     /// SipHash key of instance selection, tables and canary cohorts: the cluster seed.
     pub seed: [u64; 2],
     /// Installed views by graph.
-    pub graphs: BTreeMap<GraphId, ActiveViews>,
+    pub graphs: Map<GraphId, ActiveViews>,
     /// Members by replica set.
-    pub replica_sets: Arc<BTreeMap<ReplicaSetId, Arc<Members>>>,
+    pub replica_sets: Map<ReplicaSetId, Arc<Members>>,
     /// Outside blocks of the functions each tenant uses; tenants without are absent.
-    pub outside: Arc<BTreeMap<TenantId, Arc<OutsideBlocks>>>,
+    pub outside: Map<TenantId, Arc<OutsideBlocks>>,
 }
 
 /// A graph's views: which of them new flows take, and which are installed beside.
@@ -206,34 +207,65 @@ impl From<OutsideBlocks> for Vec<OutsideOwner> {
 impl PlanContent {
     /// Digest of everything.
     pub fn digest(&self) -> u64 {
-        let Self { seed, graphs, replica_sets, outside } = self;
+        Sums::default().after(&Self::default(), self).digest(self)
+    }
+}
+
+/// Digests of a plan's elements, summed modulo 2^64 by kind: the digest of a plan follows from its parent's and from what
+/// differs (the incremental hash AdHash of Bellare and Micciancio, EUROCRYPT 1997; against accidents, not adversaries).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Sums {
+    graphs: u64,
+    replica_sets: u64,
+    outside: u64,
+}
+
+impl Sums {
+    /// The sums of `new`, given that these are those of `old`.
+    fn after(self, old: &PlanContent, new: &PlanContent) -> Self {
+        Self {
+            graphs: sum(self.graphs, &changes(&old.graphs, &new.graphs), graph_digest),
+            replica_sets: sum(self.replica_sets, &changes(&old.replica_sets, &new.replica_sets), |id, members| {
+                Digest::new().number(id.get()).number(members.digest).finish()
+            }),
+            outside: sum(self.outside, &changes(&old.outside, &new.outside), |tenant, blocks| {
+                Digest::new().number(tenant.get()).number(blocks.digest).finish()
+            }),
+        }
+    }
+
+    fn digest(&self, content: &PlanContent) -> u64 {
+        let PlanContent { seed, graphs, replica_sets, outside } = content;
         let mut digest = Digest::new();
-        digest.number(seed[0]).number(seed[1]).number(graphs.len() as u64);
-        for (id, ActiveViews { tenant, stable, canary, draining, routes }) in graphs {
-            digest.number(id.get()).number(tenant.get()).number(*routes);
-            digest_view(&mut digest, Some(stable));
-            digest_view(&mut digest, canary.as_ref().map(|canary| &canary.view));
-            digest.number(canary.map_or(0, |canary| canary.share));
-            if !draining.is_empty() {
-                // What follows otherwise is a graph's number or a count, and neither is as high as the mark.
-                digest.number(DRAINING_MARK).number(draining.len() as u64);
-                draining.iter().for_each(|view| digest_view(&mut digest, Some(view)));
-            }
-        }
-        digest.number(replica_sets.len() as u64);
-        for (id, members) in &**replica_sets {
-            digest.number(id.get()).number(members.digest);
-        }
-        digest.number(outside.len() as u64);
-        for (tenant, blocks) in &**outside {
-            digest.number(tenant.get()).number(blocks.digest);
+        digest.number(seed[0]).number(seed[1]);
+        for (len, sum) in [
+            (graphs.len(), self.graphs),
+            (replica_sets.len(), self.replica_sets),
+            (outside.len(), self.outside),
+        ] {
+            digest.number(len as u64).number(sum);
         }
         digest.finish()
     }
 }
 
-/// Goes before a graph's draining views in the digest.
-const DRAINING_MARK: u64 = u64::MAX;
+fn sum<K, V>(before: u64, changes: &[Change<'_, K, V>], digest: impl Fn(&K, &V) -> u64) -> u64 {
+    changes.iter().fold(before, |sum, Change { key, before, after }| {
+        let of = |value: &Option<&V>| value.map_or(0, |value| digest(key, value));
+        sum.wrapping_sub(of(before)).wrapping_add(of(after))
+    })
+}
+
+fn graph_digest(id: &GraphId, active: &ActiveViews) -> u64 {
+    let ActiveViews { tenant, stable, canary, draining, routes } = active;
+    let mut digest = Digest::new();
+    digest.number(id.get()).number(tenant.get()).number(*routes);
+    digest_view(&mut digest, Some(stable));
+    digest_view(&mut digest, canary.as_ref().map(|canary| &canary.view));
+    digest.number(canary.map_or(0, |canary| canary.share)).number(draining.len() as u64);
+    draining.iter().for_each(|view| digest_view(&mut digest, Some(view)));
+    digest.finish()
+}
 
 fn digest_view(digest: &mut Digest, view: Option<&ViewRef>) {
     // The parent is history; no path depends on it.
@@ -246,7 +278,7 @@ impl Plan {
         parent: Option<&Self>,
         incarnation: u64,
         content: PlanContent,
-        last_views: BTreeMap<TenantId, ViewId>,
+        last_views: Map<TenantId, ViewId>,
     ) -> Self {
         let generation = parent.map_or(1, |parent| parent.generation().get().saturating_add(1));
         let number = PlanNumber {
@@ -254,7 +286,10 @@ impl Plan {
             generation: Generation::new(generation).unwrap_or(Generation::MAX),
             parent: parent.map(|parent| PlanRef { generation: parent.generation(), digest: parent.digest }),
         };
-        Self { number, digest: content.digest(), last_views, content }
+        let nothing = PlanContent::default();
+        let (sums, known) = parent.map_or((Sums::default(), &nothing), |parent| (parent.sums, &parent.content));
+        let sums = sums.after(known, &content);
+        Self { number, sums, digest: sums.digest(&content), last_views, content }
     }
     /// Its place in the chain.
     pub fn number(&self) -> PlanNumber {
@@ -273,7 +308,7 @@ impl Plan {
         &self.content
     }
     /// The highest view number each tenant was ever given, deleted tenants included: numbers are never reused.
-    pub fn last_views(&self) -> &BTreeMap<TenantId, ViewId> {
+    pub fn last_views(&self) -> &Map<TenantId, ViewId> {
         &self.last_views
     }
 }
@@ -299,25 +334,27 @@ pub enum StoredPlanError {
 #[derive(Clone, Serialize, Deserialize)]
 struct StoredPlan {
     number: PlanNumber,
-    digest: u64,
-    last_views: BTreeMap<TenantId, ViewId>,
+    /// Absent where another formula gave it.
+    digest: Option<u64>,
+    last_views: Map<TenantId, ViewId>,
     content: PlanContent,
 }
 
 impl TryFrom<StoredPlan> for Plan {
     type Error = StoredPlanError;
     fn try_from(StoredPlan { number, digest, last_views, content }: StoredPlan) -> Result<Self, StoredPlanError> {
-        let found = content.digest();
-        if found != digest {
-            return Err(StoredPlanError::Digest { generation: number.generation, found, stored: digest });
+        let sums = Sums::default().after(&PlanContent::default(), &content);
+        let found = sums.digest(&content);
+        if let Some(stored) = digest.filter(|stored| *stored != found) {
+            return Err(StoredPlanError::Digest { generation: number.generation, found, stored });
         }
-        Ok(Self { number, digest, last_views, content })
+        Ok(Self { number, sums, digest: found, last_views, content })
     }
 }
 
 impl From<Plan> for StoredPlan {
-    fn from(Plan { number, digest, last_views, content }: Plan) -> Self {
-        Self { number, digest, last_views, content }
+    fn from(Plan { number, sums: _, digest, last_views, content }: Plan) -> Self {
+        Self { number, digest: Some(digest), last_views, content }
     }
 }
 

@@ -16,6 +16,10 @@ const CLUSTER: Cluster = Cluster { incarnation: 1, seed: [7, 8] };
 /// One change: which kind, of what, how. Small numbers, so that changes meet and often break rules.
 type Change = (u8, u8, u8);
 
+fn owned<K: Clone, V: Clone>((key, value): (&K, &V)) -> (K, V) {
+    (key.clone(), value.clone())
+}
+
 /// `b` picks the object, `c` the new value.
 fn apply(d: &mut Desired, (kind, b, c): Change) {
     let owner = ["acme", "blue"][usize::from(b % 2)];
@@ -28,8 +32,8 @@ fn apply(d: &mut Desired, (kind, b, c): Change) {
         1 => {
             d.tenants.remove(&name(owner));
             if !c.is_multiple_of(4) {
-                d.attachments.retain(|key, _| key.tenant != name(owner));
-                d.graphs.retain(|key, _| key.tenant != name(owner));
+                d.attachments = d.attachments.iter().filter(|(key, _)| key.tenant != name(owner)).map(owned).collect();
+                d.graphs = d.graphs.iter().filter(|(key, _)| key.tenant != name(owner)).map(owned).collect();
             }
         }
         2 => {

@@ -63,9 +63,9 @@ fn change(desired: &mut Desired, what: &str, mut how: impl FnMut(&mut Desired, u
         times[1].push(start.elapsed());
         let renewed = |same: &dyn Fn() -> usize| usize::from(TENANTS) - same();
         let tenants =
-            renewed(&|| image.tenants().iter().filter(|(id, t)| Arc::ptr_eq(t, &after.tenants()[id])).count());
+            renewed(&|| image.tenants().iter().filter(|(id, t)| Arc::ptr_eq(t, &after.tenants()[*id])).count());
         assert_eq!(tenants, 1, "{what}: one tenant's part is new");
-        let tables = image.tables().iter().filter(|(set, t)| !Arc::ptr_eq(t, &after.tables()[set])).count();
+        let tables = image.tables().iter().filter(|(set, t)| !Arc::ptr_eq(t, &after.tables()[*set])).count();
         assert!(tables <= 1, "{what}: at most one table is new");
         assert_eq!(after.plan().generation().get(), u64::from(round) + 1, "{what}: a new plan each time");
         (checked, image) = (next, after);

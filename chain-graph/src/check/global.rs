@@ -3,7 +3,8 @@
 use super::Changed;
 use super::place::{GraphPlace, InstancePlace, Place, Version};
 use super::resource::ports;
-use super::usage::{self, Barred};
+use super::of_tenant;
+use super::usage::{self, Barred, Scope, Users};
 use super::versions::AllVersions;
 use super::violation::{Report, ViolationKind as Kind};
 use crate::model::{Desired, Graph, Instance, NetworkFunction, ObjectKey, ResourceName, Tenancy, Versions, VlanId};
@@ -11,12 +12,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use xdp_layout::{InstanceId, ReplicaSetId};
 
-/// Checks the rules between resources that the changes touch. Outside blocks of different functions are compared for
-/// `tenants`. Returns what draining versions must not do for their part.
+/// Checks the rules between resources that the changes touch. `tenants` own the graphs of which a version changed or names
+/// something that did. Returns what draining versions must not do for their part.
 pub(super) fn check<'a>(
     versions: AllVersions<'a>,
     changed: &Changed<'_>,
-    tenants: &BTreeSet<&'a ResourceName>,
+    tenants: &BTreeSet<&ResourceName>,
+    users: &Users,
     report: &mut Report,
 ) -> Barred<'a> {
     let Changed { tenants: of_tenants, attachments, functions, graphs, versions: further } = changed;
@@ -24,7 +26,7 @@ pub(super) fn check<'a>(
     if of_tenants.iter().any(|c| c.renews(|tenant| tenant.id))
         || attachments.iter().any(|c| c.renews(|attachment| attachment.id))
         || graphs.iter().any(|c| c.renews(|graph| graph.id))
-        || functions.iter().any(|c| c.renews(function_ids))
+        || functions.iter().any(|c| c.renews(|function| function_ids(function)))
     {
         check_ids(desired, report);
     }
@@ -33,25 +35,29 @@ pub(super) fn check<'a>(
     {
         check_ports(desired, report);
     }
-    if graphs.iter().any(|c| c.renews(|graph| (graph.client.clone(), graph.server.clone()))) {
-        check_attachment_use(desired, report);
+    let moved = graphs.iter().filter(|c| c.renews(|graph| (graph.client.clone(), graph.server.clone())));
+    let moved: BTreeSet<&ObjectKey> = moved.map(|change| change.key).collect();
+    for tenant in moved.iter().map(|key| &key.tenant).collect::<BTreeSet<_>>() {
+        check_attachment_use(desired, tenant, report);
     }
+    let remade = graphs.iter().filter(|c| c.renews(|graph| graph.nodes.clone())).map(|change| change.key);
+    let remade = remade.chain(further.iter().filter(|c| c.renews(|versions| graphs_of(versions))).map(|c| c.key));
+    let remade: BTreeSet<&ObjectKey> = remade.collect();
+    let readdressed = attachments.iter().filter(|c| c.renews(|attachment| attachment.prefixes.clone()));
+    let readdressed = readdressed.flat_map(|c| of_tenant(&desired.graphs, &c.key.tenant)).map(|(key, _)| key);
+    let scope = Scope {
+        functions: functions.iter().filter(|c| c.renews(|f| f.tenancy.clone())).map(|change| change.key).collect(),
+        graphs: remade.iter().copied().chain(moved).chain(readdressed).collect(),
+        is_tenant_lost: of_tenants.iter().any(|change| change.after.is_none()),
+        users,
+    };
     let mut barred = Barred::default();
-    let nodes_changed =
-        graphs.iter().any(|c| c.renews(|graph| graph.nodes.clone())) || further.iter().any(|c| c.renews(graphs_of));
-    if nodes_changed
-        || of_tenants.iter().any(|c| c.before.is_none() || c.after.is_none())
-        || attachments.iter().any(|c| c.renews(|attachment| attachment.prefixes.clone()))
-        || graphs.iter().any(|c| c.renews(|graph| (graph.client.clone(), graph.server.clone())))
-        || functions.iter().any(|c| c.renews(|function| function.tenancy.clone()))
-    {
-        usage::check_sharing(versions, &mut barred, report);
+    usage::check_sharing(versions, &scope, &mut barred, report);
+    for tenant in remade.iter().map(|key| &key.tenant).collect::<BTreeSet<_>>() {
+        usage::check_origins(versions, tenant, &mut barred, report);
     }
-    if nodes_changed || functions.iter().any(|c| c.renews(|function| function.tuple)) {
-        usage::check_origins(versions, &mut barred, report);
-    }
-    for tenant in tenants {
-        usage::check_outside(versions, tenant, &mut barred, report);
+    for (key, _) in tenants.iter().filter_map(|tenant| of_tenant(&desired.graphs, tenant).next()) {
+        usage::check_outside(versions, &key.tenant, &mut barred, report);
     }
     barred
 }
@@ -184,12 +190,12 @@ fn check_ports(desired: &Desired, report: &mut Report) {
 }
 
 /// Candidates have their graph's attachments, and draining versions get no frames by their own.
-fn check_attachment_use(desired: &Desired, report: &mut Report) {
-    let mut users: HashMap<(&ResourceName, &ResourceName), &ObjectKey> = HashMap::new();
-    for (key, graph) in &desired.graphs {
+fn check_attachment_use(desired: &Desired, tenant: &ResourceName, report: &mut Report) {
+    let mut users: HashMap<&ResourceName, &ObjectKey> = HashMap::new();
+    for (key, graph) in of_tenant(&desired.graphs, tenant) {
         for (side, names) in [("client", &graph.client), ("server", &graph.server)] {
             for (index, name) in names.iter().enumerate() {
-                let user = *users.entry((&key.tenant, name)).or_insert(key);
+                let user = *users.entry(name).or_insert(key);
                 if user != key {
                     let message = format!("attachment {name} is used by graph {}", user.name);
                     report.add(Kind::AttachmentInUse, format!("{}.{side}[{index}]", stable(key)), message);

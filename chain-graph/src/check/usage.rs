@@ -4,12 +4,14 @@
 //! or a stable version's it is a violation; if only draining versions make it, it is barred, and they are dropped.
 
 use super::place::{InstancePlace, Place, Version};
-use super::versions::AllVersions;
+use super::versions::{AllVersions, ResolvedGraph};
 use super::violation::{Report, ViolationKind as Kind};
 use crate::cidr::Cidr;
 use crate::image::taken_prefixes;
-use crate::model::{Graph, NetworkFunction, ObjectKey, ResourceName, Tenancy, TupleEffect};
+use crate::map::Map;
+use crate::model::{Desired, Graph, NetworkFunction, ObjectKey, ResourceName, Tenancy, TupleEffect};
 use crate::outside::{Claim, by_prefix, overlaps};
+use imbl::OrdSet;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use xdp_layout::plan::OUTSIDE_RANGES_MAX;
@@ -23,9 +25,11 @@ pub(super) struct Barred<'a> {
     sets: BTreeSet<(&'a ObjectKey, &'a ResourceName, &'a ResourceName)>,
 }
 
-impl Barred<'_> {
-    pub(super) fn is_empty(&self) -> bool {
-        self.functions.is_empty() && self.sets.is_empty()
+impl<'a> Barred<'a> {
+    /// Whose draining versions are concerned.
+    pub(super) fn tenants(&self) -> BTreeSet<&'a ResourceName> {
+        let functions = self.functions.iter().map(|(tenant, _)| *tenant);
+        functions.chain(self.sets.iter().map(|(key, ..)| &key.tenant)).collect()
     }
 
     /// Whether a draining version of the graph may stay.
@@ -44,26 +48,103 @@ struct User<'a> {
     place: Place<'a>,
 }
 
-/// Who may use a function together with whom.
-pub(super) fn check_sharing<'a>(versions: AllVersions<'a>, barred: &mut Barred<'a>, report: &mut Report) {
-    let mut users: BTreeMap<&ResourceName, BTreeMap<&ResourceName, User<'_>>> = BTreeMap::new();
-    for (graph_place, graph) in versions.all() {
-        for (index, node) in graph.nodes.iter().enumerate() {
-            let tenant = &graph_place.key.tenant;
-            let user = || User { tenant, version: graph_place.version, place: Place::Node(graph_place, index) };
-            users.entry(&node.function).or_default().entry(tenant).or_insert_with(user);
+/// The graphs that name each function in any of their versions.
+#[derive(Clone, Default, Debug)]
+pub(super) struct Users(Map<ResourceName, OrdSet<ObjectKey>>);
+
+impl Users {
+    /// The graphs that name a function.
+    pub(super) fn of(&self, function: &ResourceName) -> impl Iterator<Item = &ObjectKey> + Clone {
+        self.0.get(function).into_iter().flatten()
+    }
+
+    /// Follows a graph from one set of versions to another. Declared versions count whether they resolve or not.
+    pub(super) fn follow(
+        &mut self,
+        desired: &Desired,
+        key: &ObjectKey,
+        before: Option<&ResolvedGraph>,
+        after: Option<&ResolvedGraph>,
+    ) {
+        let declared = desired.graphs.get(key).into_iter();
+        let candidate = desired.versions.get(key).and_then(|versions| versions.candidate.as_ref());
+        let nodes = declared.chain(candidate.map(|candidate| &candidate.graph)).flat_map(|graph| &graph.nodes);
+        let mut names: BTreeSet<&ResourceName> = nodes.map(|node| &node.function).collect();
+        names.extend(after.into_iter().flat_map(ResolvedGraph::function_names));
+        for name in before.into_iter().flat_map(ResolvedGraph::function_names).filter(|name| !names.contains(name)) {
+            if let Some(users) = self.0.get_mut(name) {
+                users.remove(key);
+                if users.is_empty() {
+                    self.0.remove(name);
+                }
+            }
+        }
+        for name in names {
+            self.0.entry(name.clone()).or_default().insert(key.clone());
         }
     }
+}
+
+/// What the rules on sharing have to look at: nothing else can break one.
+pub(super) struct Scope<'s> {
+    /// Functions whose tenancy changed.
+    pub(super) functions: BTreeSet<&'s ResourceName>,
+    /// Graphs whose nodes or attachments changed, in any version.
+    pub(super) graphs: BTreeSet<&'s ObjectKey>,
+    /// Whether tags may name a tenant that is gone: then every function is looked at.
+    pub(super) is_tenant_lost: bool,
+    /// Who names which function.
+    pub(super) users: &'s Users,
+}
+
+impl<'s> Scope<'s> {
+    fn functions<'a: 's>(&self, versions: AllVersions<'a>) -> BTreeSet<&'s ResourceName> {
+        if self.is_tenant_lost {
+            return versions.desired.functions.keys().collect();
+        }
+        let named = versions.among(self.graphs.iter().copied()).flat_map(|(_, graph)| &graph.nodes);
+        named.map(|node| &node.function).chain(self.functions.iter().copied()).collect()
+    }
+
+    /// A function's tenants, each by the first version that names it; those that come later in the order of versions last.
+    /// Where tenants do not meet, only those whose graphs changed.
+    fn users<'a>(&self, versions: AllVersions<'a>, function: &NetworkFunction) -> Vec<User<'a>> {
+        let is_apart = matches!(&function.tenancy, Tenancy::Tagged { isolates_state: true, .. });
+        let is_known = is_apart && !self.is_tenant_lost && !self.functions.contains(&function.name);
+        let keys = self.users.of(&function.name).filter(|key| !is_known || self.graphs.contains(key));
+        let mut users = BTreeMap::new();
+        for (place, graph) in versions.among(keys) {
+            if let Some(index) = graph.nodes.iter().position(|node| node.function == function.name) {
+                let tenant = &place.key.tenant;
+                let user = || User { tenant, version: place.version, place: Place::Node(place, index) };
+                users.entry(tenant).or_insert_with(user);
+            }
+        }
+        let mut users: Vec<User<'a>> = users.into_values().collect();
+        users.sort_by_key(|user| user.version);
+        users
+    }
+}
+
+/// Who may use a function together with whom.
+pub(super) fn check_sharing<'a>(
+    versions: AllVersions<'a>,
+    scope: &Scope<'_>,
+    barred: &mut Barred<'a>,
+    report: &mut Report,
+) {
     let tenants = &versions.desired.tenants;
-    for (name, function) in &versions.desired.functions {
-        if let Tenancy::Tagged { tags, .. } = &function.tenancy {
+    for name in scope.functions(versions) {
+        let Some((name, function)) = versions.desired.functions.get_key_value(name) else { continue };
+        if let Tenancy::Tagged { tags, .. } = &function.tenancy
+            && (scope.is_tenant_lost || scope.functions.contains(name))
+        {
             for tenant in tags.keys().filter(|tenant| !tenants.contains_key(*tenant)) {
                 let path = format!("functions[\"{name}\"].tenancy.tags[\"{tenant}\"]");
                 report.add(Kind::UnknownTenant, path, format!("there is no tenant {tenant}"));
             }
         }
-        let mut users: Vec<User<'_>> = users.remove(name).into_iter().flat_map(BTreeMap::into_values).collect();
-        users.sort_by_key(|user| user.version);
+        let users = scope.users(versions, function);
         let mut blame = |user: &User<'a>, kind, message: String| match user.version {
             Version::Draining => drop(barred.functions.insert((user.tenant, name))),
             Version::Stable | Version::Candidate => report.add(kind, format!("{}.function", user.place), message),
@@ -138,12 +219,17 @@ fn check_isolation<'a>(
 }
 
 /// A replica set is used in one graph of a tenant, so that a frame of an instance whose flow has no record belongs to one.
-pub(super) fn check_origins<'a>(versions: AllVersions<'a>, barred: &mut Barred<'a>, report: &mut Report) {
-    let mut origins: HashMap<(&ResourceName, &ResourceName, &ResourceName), &ObjectKey> = HashMap::new();
-    for (place, graph) in versions.all() {
+pub(super) fn check_origins<'a>(
+    versions: AllVersions<'a>,
+    tenant: &ResourceName,
+    barred: &mut Barred<'a>,
+    report: &mut Report,
+) {
+    let mut origins: HashMap<(&ResourceName, &ResourceName), &ObjectKey> = HashMap::new();
+    for (place, graph) in versions.of(tenant) {
         let key = place.key;
         for (index, node) in graph.nodes.iter().enumerate() {
-            let graph_of_set = *origins.entry((&key.tenant, &node.function, &node.replica_set)).or_insert(key);
+            let graph_of_set = *origins.entry((&node.function, &node.replica_set)).or_insert(key);
             if graph_of_set == key {
                 continue;
             }

@@ -4,8 +4,9 @@ use super::graph::{Resolved, resolve};
 use super::of_tenant;
 use super::place::{GraphPlace, Version};
 use super::violation::{Report, ViolationKind as Kind};
+use crate::map::Map;
 use crate::model::{Desired, Graph, ObjectKey, ResourceName, Versions};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// A graph's versions without violations. Draining versions that do not resolve are left out.
@@ -24,13 +25,23 @@ impl ResolvedGraph {
         [&self.stable].into_iter().chain(candidate).chain(&self.draining)
     }
 
-    fn is_same(&self, other: &Self) -> bool {
+    /// The functions that they name.
+    pub(crate) fn function_names(&self) -> impl Iterator<Item = &ResourceName> {
+        self.versions().flat_map(|version| &version.functions).map(|function| &function.name)
+    }
+}
+
+/// By the identity of their parts: whatever they name is then the same, too.
+impl PartialEq for ResolvedGraph {
+    fn eq(&self, other: &Self) -> bool {
         let share = |graph: &Self| graph.candidate.as_ref().map(|(_, share)| *share);
         share(self) == share(other)
             && self.draining.len() == other.draining.len()
             && self.versions().zip(other.versions()).all(|(a, b)| Arc::ptr_eq(a, b))
     }
 }
+
+impl Eq for ResolvedGraph {}
 
 /// Checks a graph's versions one by one. `known` is what they were before; what has not changed since is taken from there.
 /// `None` if there is no such graph, or if the stable version or the candidate has violations, which are reported.
@@ -65,7 +76,7 @@ pub(super) fn resolve_graph(
     let draining = versions.draining.iter().filter(|old| old.key() == *key && old.id == graph.id);
     let draining = draining.filter_map(|old| fresh(old, Version::Draining, &mut Report::default())).collect();
     let resolved = ResolvedGraph { stable: stable?, candidate, draining };
-    Some(known.filter(|known| known.is_same(&resolved)).cloned().unwrap_or_else(|| Arc::new(resolved)))
+    Some(known.filter(|known| ***known == resolved).cloned().unwrap_or_else(|| Arc::new(resolved)))
 }
 
 /// What a candidate must have in common with its graph. Another tenant or name is reported where it is resolved.
@@ -94,13 +105,20 @@ fn compare(graph: &Graph, candidate: &Graph, key: &ObjectKey, report: &mut Repor
 #[derive(Clone, Copy)]
 pub(super) struct AllVersions<'a> {
     pub(super) desired: &'a Desired,
-    pub(super) resolved: &'a BTreeMap<ObjectKey, Arc<ResolvedGraph>>,
+    pub(super) resolved: &'a Map<ObjectKey, Arc<ResolvedGraph>>,
 }
 
 impl<'a> AllVersions<'a> {
-    /// Of all tenants.
-    pub(super) fn all(self) -> impl Iterator<Item = (GraphPlace<'a>, &'a Graph)> {
-        arrange(self.desired.graphs.iter(), self.desired.versions.iter(), self.resolved.iter())
+    /// Of these graphs.
+    pub(super) fn among<'k>(
+        self,
+        keys: impl Iterator<Item = &'k ObjectKey> + Clone,
+    ) -> impl Iterator<Item = (GraphPlace<'a>, &'a Graph)> {
+        arrange(
+            keys.clone().filter_map(move |key| self.desired.graphs.get_key_value(key)),
+            keys.clone().filter_map(move |key| self.desired.versions.get_key_value(key)),
+            keys.filter_map(move |key| self.resolved.get_key_value(key)),
+        )
     }
 
     /// Of one tenant.

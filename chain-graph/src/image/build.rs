@@ -1,9 +1,9 @@
 //! The making of an image from the one before and what changed since.
 
 use super::tenant::Before;
-use super::{BuildError, BuiltTable, Cluster, FunctionImage, Image, Shared, TenantImage};
-use crate::changes::{Change, changes};
+use super::{BuildError, BuiltTable, Cluster, FunctionImage, Image, TenantImage};
 use crate::check::{Checked, of_tenant};
+use crate::map::{Change, Map, changes};
 use crate::model::{Desired, NetworkFunction, ResourceName, Tenancy, Tenant};
 use crate::plan::{Plan, PlanContent};
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,10 +17,10 @@ pub(super) struct Builder<'a> {
     checked: &'a Checked,
     cluster: Cluster,
     content: PlanContent,
-    last_views: BTreeMap<TenantId, ViewId>,
-    tenants: Shared<TenantId, TenantImage>,
-    functions: Shared<ResourceName, FunctionImage>,
-    tables: Shared<ReplicaSetId, BuiltTable>,
+    last_views: Map<TenantId, ViewId>,
+    tenants: Map<TenantId, Arc<TenantImage>>,
+    functions: Map<ResourceName, Arc<FunctionImage>>,
+    tables: Map<ReplicaSetId, Arc<BuiltTable>>,
     down: Arc<BTreeSet<InstanceId>>,
 }
 
@@ -45,15 +45,15 @@ impl<'a> Builder<'a> {
             cluster,
             content,
             last_views: plan.map(|plan| plan.last_views().clone()).unwrap_or_default(),
-            tenants: before.map(|before| Arc::clone(&before.tenants)).unwrap_or_default(),
-            functions: before.map(|before| Arc::clone(&before.functions)).unwrap_or_default(),
-            tables: before.map(|before| Arc::clone(&before.tables)).unwrap_or_default(),
+            tenants: before.map(|before| before.tenants.clone()).unwrap_or_default(),
+            functions: before.map(|before| before.functions.clone()).unwrap_or_default(),
+            tables: before.map(|before| before.tables.clone()).unwrap_or_default(),
             down: before.map(|before| Arc::clone(&before.down)).unwrap_or_default(),
         }
     }
 
     pub(super) fn build(mut self) -> Result<Image, BuildError> {
-        let nothing = (Desired::default(), BTreeMap::new());
+        let nothing = (Desired::default(), Map::new());
         let (earlier, earlier_graphs) =
             self.before.map_or((&nothing.0, &nothing.1), |image| (&**image.checked.desired(), image.checked.graphs()));
         let desired: &'a Desired = self.checked.desired();
@@ -104,16 +104,14 @@ impl<'a> Builder<'a> {
     }
 
     /// Takes out tenants that are gone or have another number now.
-    fn remove_tenants(&mut self, tenants: &[Change<'_, ResourceName, Tenant>]) {
+    fn remove_tenants(&mut self, tenants: &[Change<'_, ResourceName, Arc<Tenant>>]) {
         for old in tenants
             .iter()
             .filter_map(|change| change.before.filter(|before| change.after.is_none_or(|after| after.id != before.id)))
         {
             self.remove_graphs(old.id);
-            Arc::make_mut(&mut self.tenants).remove(&old.id);
-            if self.content.outside.contains_key(&old.id) {
-                Arc::make_mut(&mut self.content.outside).remove(&old.id);
-            }
+            self.tenants.remove(&old.id);
+            self.content.outside.remove(&old.id);
         }
     }
 
@@ -138,7 +136,7 @@ impl<'a> Builder<'a> {
         self.remove_graphs(tenant.id);
         self.content.graphs.extend(image.graphs().iter().map(|(id, graph)| (*id, graph.active.clone())));
         if self.content.outside.get(&tenant.id) != image.outside_blocks() {
-            let outside = Arc::make_mut(&mut self.content.outside);
+            let outside = &mut self.content.outside;
             match image.outside_blocks() {
                 Some(blocks) => outside.insert(tenant.id, Arc::clone(blocks)),
                 None => outside.remove(&tenant.id),
@@ -147,7 +145,7 @@ impl<'a> Builder<'a> {
         if let Some(last) = image.last_view() {
             self.last_views.insert(tenant.id, last);
         }
-        Arc::make_mut(&mut self.tenants).insert(tenant.id, Arc::new(image));
+        self.tenants.insert(tenant.id, Arc::new(image));
         Ok(())
     }
 
@@ -180,12 +178,12 @@ impl<'a> Builder<'a> {
         let Some(before) = self.before else { return };
         for (name, known) in names.iter().filter_map(|name| before.functions.get_key_value(*name)) {
             if !self.checked.desired().functions.contains_key(name) {
-                Arc::make_mut(&mut self.functions).remove(name);
+                self.functions.remove(name);
             }
             for set in known.members().keys() {
                 if !self.is_declared(name, *set) {
-                    Arc::make_mut(&mut self.content.replica_sets).remove(set);
-                    Arc::make_mut(&mut self.tables).remove(set);
+                    self.content.replica_sets.remove(set);
+                    self.tables.remove(set);
                 }
             }
             if known.instances().keys().any(|instance| self.down.contains(instance)) {
@@ -203,37 +201,36 @@ impl<'a> Builder<'a> {
 
     /// Builds a function's image and its tables, and enters its members in the plan.
     fn put_function(&mut self, function: &Arc<NetworkFunction>, user: Option<TenantId>) -> Result<(), BuildError> {
-        let nothing = BTreeMap::new();
-        let known = self.plan.map_or(&nothing, |plan| &*plan.content().replica_sets);
+        let nothing = Map::new();
+        let known = self.plan.map_or(&nothing, |plan| &plan.content().replica_sets);
         let image = FunctionImage::new(function, user, known)
             .map_err(|source| BuildError::TableSize { function: function.name.clone(), source })?;
         for (set, members) in image.members() {
             if self.content.replica_sets.get(set).is_none_or(|entered| !Arc::ptr_eq(entered, members)) {
-                Arc::make_mut(&mut self.content.replica_sets).insert(*set, Arc::clone(members));
+                self.content.replica_sets.insert(*set, Arc::clone(members));
             }
             let serves = |table: &&Arc<BuiltTable>| table.serves(members, self.cluster.seed);
             if self.tables.get(set).filter(serves).is_some() {
                 continue;
             }
             match BuiltTable::build(*set, members, self.cluster.seed)? {
-                Some(table) => Arc::make_mut(&mut self.tables).insert(*set, table),
-                None => Arc::make_mut(&mut self.tables).remove(set),
+                Some(table) => self.tables.insert(*set, table),
+                None => self.tables.remove(set),
             };
         }
         let instances = function.replica_sets.values().flat_map(|set| set.instances.values());
         for instance in instances.filter(|instance| instance.down) {
             Arc::make_mut(&mut self.down).insert(instance.id);
         }
-        Arc::make_mut(&mut self.functions).insert(function.name.clone(), Arc::new(image));
+        self.functions.insert(function.name.clone(), Arc::new(image));
         Ok(())
     }
 
     /// Under another seed every table is another.
     fn rebuild_tables(&mut self) -> Result<(), BuildError> {
-        let tables = Arc::make_mut(&mut self.tables);
-        for (set, members) in &*self.content.replica_sets {
+        for (set, members) in &self.content.replica_sets {
             if let Some(table) = BuiltTable::build(*set, members, self.cluster.seed)? {
-                tables.insert(*set, table);
+                self.tables.insert(*set, table);
             }
         }
         Ok(())

@@ -1,5 +1,6 @@
 //! Network functions in an image.
 
+use crate::map::Map;
 use crate::model::{
     Forwarding, Instance, MacAddr, NetworkFunction, ReplicaSet, ResourceName, Side, Tenancy, TupleEffect,
 };
@@ -11,7 +12,7 @@ use xdp_layout::port::instance_traits;
 use xdp_layout::{InstanceId, ReplicaSetId, TenantId};
 
 /// A network function's instances and members.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FunctionImage {
     pub(super) source: Arc<NetworkFunction>,
     pub(super) tenant: Option<TenantId>,
@@ -48,7 +49,7 @@ impl FunctionImage {
     pub(super) fn new(
         source: &Arc<NetworkFunction>,
         tenant: Option<TenantId>,
-        known: &BTreeMap<ReplicaSetId, Arc<Members>>,
+        known: &Map<ReplicaSetId, Arc<Members>>,
     ) -> Result<Self, SizeError> {
         let mut instances = BTreeMap::new();
         let mut members = BTreeMap::new();

@@ -7,7 +7,7 @@ use xdp_layout::ReplicaSetId;
 use xdp_layout::plan::TableWord;
 
 /// A replica set's table. Immutable; shared by all images whose plans have the same members.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct BuiltTable {
     members: Arc<Members>,
     seed: [u64; 2],

@@ -15,7 +15,7 @@ use xdp_layout::{Addr, AttachmentId, GraphId, InstanceId, ReplicaSetId, TenantId
 
 /// Everything the data plane needs for one tenant. Immutable and shared between images: two images whose `Arc`s for a
 /// tenant are the same need no comparing.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TenantImage {
     pub(super) source: Arc<Tenant>,
     pub(super) last_view: Option<ViewId>,

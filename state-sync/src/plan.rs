@@ -4,8 +4,10 @@
 //! `last_views/`, `graphs/`, `replica_sets/` and `outside/`. The digest is compared when they are put together.
 
 use chain_graph::Plan;
+use chain_graph::map::{Map, changes};
+use chain_graph::plan::PlanContent;
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::sync::Arc;
@@ -20,37 +22,23 @@ pub(crate) fn difference(old: Option<&Arc<Plan>>, new: &Arc<Plan>) -> Vec<(Strin
     parts.push(("number".to_owned(), Some(json!(new.number()))));
     parts.push(("digest".to_owned(), Some(json!(new.digest()))));
     parts.push(("seed".to_owned(), Some(json!(content.seed))));
-    let empty = BTreeMap::new();
-    compare("last_views", old.map_or(&empty, |old| old.last_views()), new.last_views(), PartialEq::eq, &mut parts);
-    let empty = BTreeMap::new();
-    compare("graphs", old.map_or(&empty, |old| &old.content().graphs), &content.graphs, PartialEq::eq, &mut parts);
-    let empty = BTreeMap::new();
-    let sets = old.map_or(&empty, |old| &old.content().replica_sets);
-    compare("replica_sets", sets, &content.replica_sets, same, &mut parts);
-    let empty = BTreeMap::new();
-    let outside = old.map_or(&empty, |old| &old.content().outside);
-    compare("outside", outside, &content.outside, same, &mut parts);
+    let nothing = Plan::next(None, 0, PlanContent::default(), Map::new());
+    let old = old.map_or(&nothing, |old| old);
+    compare("last_views", old.last_views(), new.last_views(), &mut parts);
+    compare("graphs", &old.content().graphs, &content.graphs, &mut parts);
+    compare("replica_sets", &old.content().replica_sets, &content.replica_sets, &mut parts);
+    compare("outside", &old.content().outside, &content.outside, &mut parts);
     parts
 }
 
-fn same<T: PartialEq>(a: &Arc<T>, b: &Arc<T>) -> bool {
-    Arc::ptr_eq(a, b) || a == b
-}
-
-fn compare<K: Ord + Display, V: Serialize>(
+fn compare<K: Ord + Display, V: Serialize + PartialEq>(
     kind: &str,
-    old: &BTreeMap<K, V>,
-    new: &BTreeMap<K, V>,
-    same: impl Fn(&V, &V) -> bool,
+    old: &Map<K, V>,
+    new: &Map<K, V>,
     parts: &mut Vec<(String, Option<Value>)>,
 ) {
-    for key in old.keys().filter(|key| !new.contains_key(key)) {
-        parts.push((format!("{kind}/{key}"), None));
-    }
-    for (key, value) in new {
-        if !old.get(key).is_some_and(|old| same(old, value)) {
-            parts.push((format!("{kind}/{key}"), Some(json!(value))));
-        }
+    for change in changes(old, new) {
+        parts.push((format!("{kind}/{}", change.key), change.after.map(|value| json!(value))));
     }
 }
 
@@ -59,8 +47,8 @@ pub(crate) fn assemble(parts: BTreeMap<String, Value>) -> Result<Option<Plan>, s
     if parts.is_empty() {
         return Ok(None);
     }
-    let mut plan = Map::new();
-    let mut content = Map::new();
+    let mut plan = serde_json::Map::new();
+    let mut content = serde_json::Map::new();
     plan.insert("last_views".to_owned(), json!({}));
     for kind in ["graphs", "replica_sets", "outside"] {
         content.insert(kind.to_owned(), json!({}));

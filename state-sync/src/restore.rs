@@ -6,10 +6,10 @@ use crate::command::{Command, Refusal, Rejected};
 use crate::rollout::Lineage;
 use crate::state::{DesiredState, Setting, check, find};
 use crate::store::{RestoreError, Stored};
+use chain_graph::map::Map;
 use chain_graph::model::ObjectKey;
 use chain_graph::rollout::Timestamp;
 use chain_graph::{Image, Plan};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Puts a stored state together again. `now` dates what differs from what was stored.
@@ -44,7 +44,7 @@ pub(crate) fn restore(stored: Stored, setting: Setting, now: Timestamp) -> Resul
 }
 
 /// Declares the versions of all graphs.
-fn declare(draft: &mut Draft<'_>, lineages: &BTreeMap<ObjectKey, Arc<Lineage>>) -> Result<(), RestoreError> {
+fn declare(draft: &mut Draft<'_>, lineages: &Map<ObjectKey, Arc<Lineage>>) -> Result<(), RestoreError> {
     let desired = Arc::make_mut(&mut draft.next.desired);
     for (key, lineage) in lineages {
         let damaged = |what: &str| RestoreError::Damaged(format!("rollouts {key}: {what}"));

@@ -6,11 +6,12 @@ use crate::numbers::Cursors;
 use crate::resource::{FunctionSpec, GraphSpec, InstanceSpec, ReplicaSetSpec, Resource, ResourcePath};
 use crate::rollout::{Lineage, Version};
 use crate::{Action, RequestMemo};
+use chain_graph::map::Map;
 use chain_graph::model::{Desired, ObjectKey};
 use chain_graph::rollout::{Draining, Rollout, Timestamp};
 use chain_graph::{Checked, Cluster, Image, check_after, check_capacity};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::ops::Bound;
 use std::sync::Arc;
 use xdp_layout::Generation;
@@ -48,10 +49,10 @@ pub struct DesiredState {
     pub(crate) desired: Arc<Desired>,
     pub(crate) checked: Arc<Checked>,
     pub(crate) image: Arc<Image>,
-    pub(crate) revisions: BTreeMap<ResourcePath, u64>,
+    pub(crate) revisions: Map<ResourcePath, u64>,
     pub(crate) cursors: Cursors,
     pub(crate) requests: VecDeque<Arc<RequestMemo>>,
-    pub(crate) lineages: BTreeMap<ObjectKey, Arc<Lineage>>,
+    pub(crate) lineages: Map<ObjectKey, Arc<Lineage>>,
 }
 
 /// What a command did.
@@ -79,10 +80,10 @@ impl DesiredState {
             revision: 0,
             desired,
             checked,
-            revisions: BTreeMap::new(),
+            revisions: Map::new(),
             cursors: Cursors::default(),
             requests: VecDeque::new(),
-            lineages: BTreeMap::new(),
+            lineages: Map::new(),
         })
     }
 
@@ -173,8 +174,9 @@ impl DesiredState {
 
     /// Names of all resources after `after`, in their order.
     pub fn paths_after<'a>(&'a self, after: Option<&'a ResourcePath>) -> impl Iterator<Item = &'a ResourcePath> + 'a {
-        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-        self.revisions.range((start, Bound::Unbounded)).map(|(path, _)| path)
+        let range: (Bound<&ResourcePath>, Bound<&ResourcePath>) =
+            (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        self.revisions.range::<_, ResourcePath>(range).map(|(path, _)| path)
     }
 
     /// A resource.
@@ -195,7 +197,8 @@ pub(crate) fn check(
     desired: &Arc<Desired>,
     capacity: u64,
 ) -> Result<Arc<Checked>, Rejected> {
-    let over = check_capacity(desired, capacity).err();
+    let is_known = earlier.is_some_and(|earlier| earlier.desired().tenants.ptr_eq(&desired.tenants));
+    let over = if is_known { None } else { check_capacity(desired, capacity).err() };
     match (check_after(earlier, desired), over) {
         (Ok(checked), None) => Ok(Arc::new(checked)),
         (Ok(_), Some(over)) => Err(Rejected { refusals: Vec::new(), violations: vec![over] }),

@@ -31,8 +31,8 @@ use std::sync::Arc;
 
 /// Version of the file's content. A file with a higher one is refused.
 ///
-/// 1: without `rollouts` and `versions`. 2: with them.
-pub const FORMAT: u32 = 2;
+/// 1: without `rollouts` and `versions`. 2: with them. 3: the plan's digest is another function of its content.
+pub const FORMAT: u32 = 3;
 
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 const RESOURCES: TableDefinition<&str, &[u8]> = TableDefinition::new("resources");
@@ -188,6 +188,7 @@ impl Store {
                     Some(Ok(FORMAT)) => Ok(()),
                     // A program that does not know the tables of this format must not write the file again.
                     Some(Ok(1..FORMAT)) => self.write("upgrade", |transaction| {
+                        transaction.open_table(PLAN)?.remove("digest")?;
                         transaction.open_table(META)?.insert("format", encode(&FORMAT).as_slice())?;
                         Ok(())
                     }),

@@ -122,6 +122,10 @@ fn a_file_of_format_1_is_read_and_then_remembers_versions() {
     assert!(transaction.delete_table(rollouts).expect("delete") && transaction.delete_table(versions).expect("delete"));
     transaction.commit().expect("commit");
     drop(database);
+    rewrite(&directory.file(), "plan", "digest", b"1");
+    let error = Store::open(&directory.file(), CAPACITY, None).expect_err("another digest");
+    assert!(matches!(error, StoreError::Damaged { .. }), "{error:?}");
+    // Formats 1 and 2 had another function for it.
     rewrite(&directory.file(), "meta", "format", b"1");
     for _ in 0..2 {
         let (_store, restored) = open(&directory.file());

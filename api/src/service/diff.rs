@@ -9,7 +9,6 @@ use chain_graph::diff::{Comparison, Sampling};
 use chain_graph::model::{Desired, Graph, ObjectKey};
 use chain_graph::{Image, check_after};
 use state_sync::{DesiredState, GraphSpec, Refusal, Rejected, Role, Version};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use tonic::Status;
 
@@ -67,7 +66,7 @@ pub(super) fn image_with(
     let id = desired.graphs.get(key).ok_or_else(|| missing(key))?.id;
     let GraphSpec { tenant, name, client, server, nodes, edges } = spec;
     desired.put_graph(Graph { tenant, name, id, client, server, nodes, edges });
-    desired.versions = BTreeMap::new();
+    desired.versions = chain_graph::map::Map::new();
     let place = error::Place::Nowhere;
     let checked = check_after(Some(state.checked()), &Arc::new(desired));
     let checked =

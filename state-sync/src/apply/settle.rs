@@ -7,6 +7,7 @@ use crate::resource::ResourcePath;
 use crate::rollout::{Lineage, Turn};
 use crate::state::{Applied, DesiredState, REQUESTS_REMEMBERED, check};
 use chain_graph::Image;
+use chain_graph::map::changes;
 use chain_graph::model::{Desired, ObjectKey, Versions};
 use chain_graph::plan::ActiveViews;
 use chain_graph::rollout::Timestamp;
@@ -84,8 +85,10 @@ impl Draft<'_> {
     /// Lets rollouts follow the image, and the image the rollouts, until both say the same. `made` is when versions are made
     /// that nobody knows yet.
     pub(crate) fn settle(&mut self, made: Option<Timestamp>) -> Result<(), Rejected> {
-        let desired = &self.next.desired;
-        self.next.lineages.retain(|key, _| desired.graphs.contains_key(key));
+        let graphs = changes(&self.old.desired.graphs, &self.next.desired.graphs);
+        for gone in graphs.iter().filter(|change| change.after.is_none()) {
+            self.next.lineages.remove(gone.key);
+        }
         loop {
             self.follow(made);
             self.see()?;
@@ -103,9 +106,9 @@ impl Draft<'_> {
         if Arc::ptr_eq(&before, image.plan()) {
             return;
         }
-        let before = &before.content().graphs;
-        for (id, active) in image.plan().content().graphs.iter().filter(|(id, active)| before.get(id) != Some(active)) {
-            let Some(key) = key_of(&image, *id, active) else { continue };
+        let graphs = changes(&before.content().graphs, &image.plan().content().graphs);
+        for (id, active) in graphs.iter().filter_map(|change| Some((*change.key, change.after?))) {
+            let Some(key) = key_of(&image, id, active) else { continue };
             match (self.next.lineages.get(&key), self.next.desired.graphs.get(&key)) {
                 (Some(lineage), Some(_)) => {
                     self.turns.entry(key).or_insert_with(|| Turn::new(lineage));

@@ -3,6 +3,7 @@
 use super::{ReadError, content, encode, name};
 use crate::ResourcePath;
 use crate::rollout::{Lineage, Made};
+use chain_graph::map::{Map, changes};
 use chain_graph::model::ObjectKey;
 use chain_graph::rollout::{Draining, Rollout};
 use redb::{ReadTransaction, ReadableTable, TableDefinition, TableError, WriteTransaction};
@@ -15,7 +16,7 @@ const ROLLOUTS: TableDefinition<&str, &[u8]> = TableDefinition::new("rollouts");
 const VERSIONS: TableDefinition<(&str, u32), &[u8]> = TableDefinition::new("versions");
 
 /// By graph.
-pub(super) type Lineages = BTreeMap<ObjectKey, Arc<Lineage>>;
+pub(super) type Lineages = Map<ObjectKey, Arc<Lineage>>;
 
 /// A lineage without the content of its versions, which do not change.
 #[derive(Serialize, Deserialize)]
@@ -28,27 +29,21 @@ struct Head<R, D> {
 pub(super) fn write(transaction: &WriteTransaction, old: &Lineages, new: &Lineages) -> Result<(), redb::Error> {
     let mut rollouts = transaction.open_table(ROLLOUTS)?;
     let mut versions = transaction.open_table(VERSIONS)?;
-    for (key, gone) in old.iter().filter(|(key, _)| !new.contains_key(*key)) {
-        let name = ResourcePath::Graph(key.clone()).to_string();
-        rollouts.remove(name.as_str())?;
-        for view in gone.made.keys() {
-            versions.remove((name.as_str(), view.get()))?;
-        }
-    }
     let nothing = BTreeMap::new();
-    for (key, lineage) in new {
-        let known = old.get(key);
-        if known.is_some_and(|known| Arc::ptr_eq(known, lineage)) {
-            continue;
+    for change in changes(old, new) {
+        let name = ResourcePath::Graph(change.key.clone()).to_string();
+        match change.after {
+            Some(lineage) => {
+                let head = Head { rollout: &lineage.rollout, draining: &lineage.draining };
+                rollouts.insert(name.as_str(), encode(&head).as_slice())?;
+            }
+            None => drop(rollouts.remove(name.as_str())?),
         }
-        let name = ResourcePath::Graph(key.clone()).to_string();
-        let head = Head { rollout: &lineage.rollout, draining: &lineage.draining };
-        rollouts.insert(name.as_str(), encode(&head).as_slice())?;
-        let known = known.map_or(&nothing, |known| &known.made);
-        for view in known.keys().filter(|view| !lineage.made.contains_key(view)) {
+        let [known, made] = [change.before, change.after].map(|of| of.map_or(&nothing, |lineage| &lineage.made));
+        for view in known.keys().filter(|view| !made.contains_key(view)) {
             versions.remove((name.as_str(), view.get()))?;
         }
-        for (view, made) in &lineage.made {
+        for (view, made) in made {
             if !known.get(view).is_some_and(|known| Arc::ptr_eq(known, made)) {
                 versions.insert((name.as_str(), view.get()), encode(made.as_ref()).as_slice())?;
             }

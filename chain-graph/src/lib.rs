@@ -13,12 +13,12 @@ pub mod model;
 mod name;
 mod net;
 
-pub mod map;
 pub mod check;
 mod cidr;
 pub mod diff;
 mod digest;
 pub mod image;
+pub mod map;
 mod outside;
 pub mod phase;
 pub mod plan;

@@ -2,9 +2,9 @@
 //! check. Everything is ordered, so iteration is deterministic; whole resources are behind [`Arc`], so a new
 //! [`Desired`] that differs in one of them shares all others and can be compared by pointer.
 
+use crate::map::Map;
 pub use crate::name::{NAME_MAX, NameError, ObjectKey, ResourceName};
 pub use crate::net::{MacAddr, PortRange, Protocol, ValueError, VlanId};
-use crate::map::Map;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -238,11 +238,9 @@ impl Sums {
         let PlanContent { seed, graphs, replica_sets, outside } = content;
         let mut digest = Digest::new();
         digest.number(seed[0]).number(seed[1]);
-        for (len, sum) in [
-            (graphs.len(), self.graphs),
-            (replica_sets.len(), self.replica_sets),
-            (outside.len(), self.outside),
-        ] {
+        for (len, sum) in
+            [(graphs.len(), self.graphs), (replica_sets.len(), self.replica_sets), (outside.len(), self.outside)]
+        {
             digest.number(len as u64).number(sum);
         }
         digest.finish()

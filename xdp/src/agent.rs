@@ -12,8 +12,9 @@ use crate::observe::Watcher;
 use crate::views::Watch;
 use aya::maps::{MapData, RingBuf};
 use chain_graph::Image;
+use chain_graph::map::Map;
+use imbl::OrdSet;
 use state_sync::{DataPlane, DataPlaneError, Installed, Observer, PendingPort, ViewCounters};
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -89,7 +90,7 @@ pub(crate) struct Inner {
     installer: Installer,
     image: Option<Arc<Image>>,
     /// Interfaces as last read; `None` after a change.
-    links: Option<Links>,
+    links: Option<Arc<Links>>,
     is_first: bool,
     /// Records of tenants that are gone may still be there: after a start, after a deletion until it is carried out.
     has_leavers: bool,
@@ -101,15 +102,15 @@ impl Inner {
         self.claim(image.plan().content().seed)?;
         // Interfaces are read again when one has changed, which the watch tells, and when one is missing.
         let links = match self.links.take() {
-            Some(known) if self.lacks_none(image, &known) => known,
-            _ => links::dump()?,
+            Some(known) if !self.installer.lacks(image, &known) => known,
+            _ => Arc::new(links::dump()?),
         };
-        self.links = Some(links.clone());
+        self.links = Some(Arc::clone(&links));
         let is_same = self.image.as_ref().is_some_and(|known| Arc::ptr_eq(known, image));
         if is_same && self.installer.is_current(&links) && !self.has_leavers {
             return Ok(Vec::new());
         }
-        self.has_leavers |= self.installer.tenants().any(|id| !image.tenants().contains_key(&id));
+        self.has_leavers |= self.installer.loses_tenants(image);
         self.installer.install(image, &links, &mut self.loader)?;
         if self.is_first {
             self.detach_leftovers()?;
@@ -117,15 +118,6 @@ impl Inner {
         }
         self.image = Some(Arc::clone(image));
         if self.has_leavers { self.installer.leavers(image) } else { Ok(Vec::new()) }
-    }
-
-    /// Whether every interface that the image names is known and up.
-    fn lacks_none(&self, image: &Image, links: &Links) -> bool {
-        let is_there = |name: &str| links.get(name).is_some_and(|link| link.is_up);
-        let attachments = image.tenants().values().flat_map(|tenant| tenant.attachments().values());
-        let instances = image.functions().values().flat_map(|function| function.instances().values());
-        attachments.into_iter().all(|attachment| is_there(&attachment.interface))
-            && instances.into_iter().all(|instance| instance.ports.iter().all(|port| is_there(&port.interface)))
     }
 
     /// Makes the data path that of the cluster with this seed. Views, records and ids of another state mean other things.
@@ -151,7 +143,7 @@ impl Inner {
     }
 
     /// Attachments as the last install placed them.
-    pub(crate) fn attachments(&self) -> &BTreeMap<AttachmentId, Target> {
+    pub(crate) fn attachments(&self) -> &Map<AttachmentId, Target> {
         &self.installer.placed().attachments
     }
 
@@ -200,7 +192,7 @@ pub struct Agent {
     watcher: Arc<Watcher>,
     stop: Arc<AtomicBool>,
     /// Pending ports that the control plane knows of.
-    told: BTreeSet<PendingPort>,
+    told: OrdSet<PendingPort>,
 }
 
 pub(crate) fn locked(inner: &Mutex<Inner>) -> MutexGuard<'_, Inner> {
@@ -232,7 +224,7 @@ impl Agent {
             has_leavers: true,
         }));
         let watcher = Arc::new(Watcher::new(Arc::clone(&inner), gauges, rate));
-        let agent = Self { inner, watcher, stop: Arc::new(AtomicBool::new(false)), told: BTreeSet::new() };
+        let agent = Self { inner, watcher, stop: Arc::new(AtomicBool::new(false)), told: OrdSet::new() };
         agent.start_threads(ring, options, rate)?;
         Ok(agent)
     }
@@ -300,7 +292,7 @@ impl DataPlane for Agent {
             self.watcher.expel(&gone).map_err(|e| describe("delete the records of deleted tenants", &e))?;
         }
         locked(&self.inner).has_leavers = false;
-        self.told.clone_from(&pending);
+        self.told = pending.clone();
         Ok(Installed {
             generation: image.plan().number().generation,
             digest: image.plan().digest(),
@@ -314,7 +306,7 @@ impl DataPlane for Agent {
         if *now == self.told {
             return None;
         }
-        self.told.clone_from(now);
+        self.told = now.clone();
         Some(now.iter().cloned().collect())
     }
 

@@ -2,10 +2,13 @@
 
 use crate::links::Links;
 use chain_graph::Image;
-use chain_graph::image::{InstanceImage, InstancePort, PortBinding, TenantImage};
-use chain_graph::model::Side;
+use chain_graph::image::{FunctionImage, PortBinding, TenantImage};
+use chain_graph::map::{Change, Map};
+use chain_graph::model::{ResourceName, Side};
+use imbl::OrdSet;
 use state_sync::{PendingPort, PendingReason, PortOwner};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use xdp_layout::plan::{OriginKey, OutsideKey, OutsideOwners, RouteKey};
 use xdp_layout::port::{
     EITHER_SIDE, Instance, OwnedKey, Port, PortKey, PortKind, TagKey, Target, instance_traits, target_flags,
@@ -39,57 +42,93 @@ impl TenantEntries {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Placed {
     /// Destinations by attachment.
-    pub(crate) attachments: BTreeMap<AttachmentId, Target>,
+    pub(crate) attachments: Map<AttachmentId, Target>,
     /// Destinations by instance.
-    pub(crate) instances: BTreeMap<InstanceId, Instance>,
+    pub(crate) instances: Map<InstanceId, Instance>,
     /// Interfaces that need the program, by index.
-    pub(crate) interfaces: BTreeMap<u32, String>,
+    pub(crate) interfaces: Map<u32, Interface>,
     /// Ports whose interface is missing or down.
-    pub(crate) pending: BTreeSet<PendingPort>,
+    pub(crate) pending: OrdSet<PendingPort>,
 }
 
-fn target(links: &Links, interface: &str, owner: PortOwner, placed: &mut Placed) -> Target {
+/// An interface that needs the program.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Interface {
+    pub(crate) name: Arc<str>,
+    /// Ports on it.
+    ports: u32,
+}
+
+/// Where a port is.
+struct Found {
+    target: Target,
+    pending: Option<PendingPort>,
+}
+
+fn find(links: &Links, interface: &str, owner: PortOwner) -> Found {
+    let pending = |reason| Some(PendingPort { owner, interface: interface.to_owned(), reason });
     let Some(link) = links.get(interface) else {
-        let interface = interface.to_owned();
-        placed.pending.insert(PendingPort { owner, interface, reason: PendingReason::Missing });
-        return Target { flags: target_flags::EXISTS, ..Target::default() };
+        let target = Target { flags: target_flags::EXISTS, ..Target::default() };
+        return Found { target, pending: pending(PendingReason::Missing) };
     };
-    placed.interfaces.insert(link.index, interface.to_owned());
-    if !link.is_up {
-        let interface = interface.to_owned();
-        placed.pending.insert(PendingPort { owner, interface, reason: PendingReason::Down });
-    }
     let bits =
         [(true, target_flags::EXISTS), (link.is_up, target_flags::UP), (link.leads_elsewhere, target_flags::PEER)];
-    Target {
+    let target = Target {
         ifindex: link.index,
         tenant: 0,
         vlan: 0,
         flags: bits.iter().filter(|(holds, _)| *holds).fold(0, |flags, (_, bit)| flags | bit),
         node: 0,
         mtu: u16::try_from(link.mtu).unwrap_or(u16::MAX),
-    }
+    };
+    Found { target, pending: if link.is_up { None } else { pending(PendingReason::Down) } }
 }
 
-/// Finds every attachment's and used instance's interfaces.
-pub(crate) fn place(image: &Image, links: &Links) -> Placed {
-    let mut placed = Placed::default();
-    for tenant in image.tenants().values() {
+impl Placed {
+    /// Finds every attachment's and every instance's interfaces.
+    pub(crate) fn of(image: &Image, links: &Links) -> Self {
+        let mut placed = Self::default();
+        image.tenants().values().for_each(|tenant| placed.enter_tenant(tenant, links));
+        image.functions().values().for_each(|function| placed.enter_function(function, links));
+        placed
+    }
+
+    /// Follows from one image to another, on the same interfaces. What is gone goes first: ids and interfaces may pass on.
+    pub(crate) fn follow(
+        &mut self,
+        tenants: &[Change<'_, TenantId, Arc<TenantImage>>],
+        functions: &[Change<'_, ResourceName, Arc<FunctionImage>>],
+        links: &Links,
+    ) {
+        tenants.iter().filter_map(|change| change.before).for_each(|tenant| self.leave_tenant(tenant, links));
+        functions.iter().filter_map(|change| change.before).for_each(|function| self.leave_function(function, links));
+        tenants.iter().filter_map(|change| change.after).for_each(|tenant| self.enter_tenant(tenant, links));
+        functions.iter().filter_map(|change| change.after).for_each(|function| self.enter_function(function, links));
+    }
+
+    fn enter_tenant(&mut self, tenant: &TenantImage, links: &Links) {
         for (id, attachment) in tenant.attachments() {
-            let mut target = target(links, &attachment.interface, PortOwner::Attachment(*id), &mut placed);
+            let mut target = self.enter(links, &attachment.interface, PortOwner::Attachment(*id));
             target.tenant = tenant.id().get();
             target.vlan = attachment.vlan.map_or(0, |vlan| vlan.get());
-            placed.attachments.insert(*id, target);
+            self.attachments.insert(*id, target);
         }
     }
-    for function in image.functions().values() {
+
+    fn leave_tenant(&mut self, tenant: &TenantImage, links: &Links) {
+        for (id, attachment) in tenant.attachments() {
+            self.leave(links, &attachment.interface, PortOwner::Attachment(*id));
+            self.attachments.remove(id);
+        }
+    }
+
+    fn enter_function(&mut self, function: &FunctionImage, links: &Links) {
         for (id, instance) in function.instances() {
-            let side = |port: &InstancePort, placed: &mut Placed| {
-                let mut target = target(links, &port.interface, PortOwner::Instance(*id), placed);
+            let ports = instance.ports.each_ref().map(|port| {
+                let mut target = self.enter(links, &port.interface, PortOwner::Instance(*id));
                 target.tenant = instance.tenant.map_or(0, TenantId::get);
                 target
-            };
-            let ports = [side(&instance.ports[0], &mut placed), side(&instance.ports[1], &mut placed)];
+            });
             let entry = Instance {
                 ports,
                 macs: [instance.ports[0].mac.0, instance.ports[1].mac.0],
@@ -97,18 +136,45 @@ pub(crate) fn place(image: &Image, links: &Links) -> Placed {
                 replica_set: instance.replica_set.get(),
                 reserved: [0; 8],
             };
-            placed.instances.insert(*id, entry);
+            self.instances.insert(*id, entry);
         }
     }
-    placed
+
+    fn leave_function(&mut self, function: &FunctionImage, links: &Links) {
+        for (id, instance) in function.instances() {
+            for port in &instance.ports {
+                self.leave(links, &port.interface, PortOwner::Instance(*id));
+            }
+            self.instances.remove(id);
+        }
+    }
+
+    fn enter(&mut self, links: &Links, interface: &str, owner: PortOwner) -> Target {
+        let Found { target, pending } = find(links, interface, owner);
+        self.pending.extend(pending);
+        if target.ifindex != 0 {
+            let nothing = || Interface { name: interface.into(), ports: 0 };
+            self.interfaces.entry(target.ifindex).or_insert_with(nothing).ports += 1;
+        }
+        target
+    }
+
+    fn leave(&mut self, links: &Links, interface: &str, owner: PortOwner) {
+        let Found { target, pending } = find(links, interface, owner);
+        if let Some(pending) = pending {
+            self.pending.remove(&pending);
+        }
+        if let Some(known) = self.interfaces.get_mut(&target.ifindex) {
+            known.ports -= 1;
+            if known.ports == 0 {
+                self.interfaces.remove(&target.ifindex);
+            }
+        }
+    }
 }
 
 /// A tenant's entries. Ports whose interface is missing are left out.
-pub(crate) fn entries(
-    tenant: &TenantImage,
-    instances: &BTreeMap<InstanceId, &InstanceImage>,
-    links: &Links,
-) -> TenantEntries {
+pub(crate) fn entries(tenant: &TenantImage, placed: &Placed, links: &Links) -> TenantEntries {
     let id = tenant.id().get();
     let mut entries = TenantEntries::default();
     for (name, binding) in tenant.ports() {
@@ -116,7 +182,7 @@ pub(crate) fn entries(
             continue;
         };
         let key = PortKey { ifindex: link.index, vlan: name.vlan.map_or(0, |vlan| u32::from(vlan.get())) };
-        entries.ports.insert(key, port(id, binding, instances));
+        entries.ports.insert(key, port(id, binding, placed));
     }
     for (instance, vlan) in tenant.tags() {
         entries.tags.insert(TagKey { tenant: id, instance: u32::from(instance.get()) }, u32::from(vlan.get()));
@@ -145,7 +211,7 @@ pub(crate) fn entries(
     entries
 }
 
-fn port(tenant: u32, binding: &PortBinding, instances: &BTreeMap<InstanceId, &InstanceImage>) -> Port {
+fn port(tenant: u32, binding: &PortBinding, placed: &Placed) -> Port {
     match binding {
         PortBinding::Attachment { id, side, graph } => Port {
             tenant,
@@ -155,7 +221,7 @@ fn port(tenant: u32, binding: &PortBinding, instances: &BTreeMap<InstanceId, &In
             graph: graph.map_or(0, |graph| u32::from(graph.get())),
         },
         PortBinding::Instance { id, side } => {
-            let one_armed = instances.get(id).is_some_and(|i| i.traits & instance_traits::ONE_ARMED != 0);
+            let one_armed = placed.instances.get(id).is_some_and(|i| i.traits & instance_traits::ONE_ARMED != 0);
             let side = match side {
                 _ if one_armed => EITHER_SIDE,
                 Side::Client => 0,

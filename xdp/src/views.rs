@@ -7,13 +7,15 @@ use crate::observe::Watcher;
 use crate::sys;
 use aya::maps::{MapData, MapError, PerCpuHashMap, PerCpuValues};
 use chain_graph::Image;
+use chain_graph::map::Change;
+use chain_graph::plan::ActiveViews;
 use state_sync::{Census, ViewCounters};
 use std::collections::BTreeSet;
 use xdp_layout::event::{Sweep, ViewTraffic};
 use xdp_layout::flow::FlowState;
 use xdp_layout::names;
 use xdp_layout::plan::ViewKey;
-use xdp_layout::{InstanceId, TenantId, ViewId};
+use xdp_layout::{GraphId, InstanceId, TenantId, ViewId};
 
 fn failed(source: MapError) -> Error {
     Error::Map { map: names::VIEW_TRAFFIC, source }
@@ -33,9 +35,9 @@ impl Watch {
         Ok(Self { map, watched })
     }
 
-    /// Begins to watch the image's views on trial, before a flow can be theirs.
-    pub(crate) fn begin(&mut self, image: &Image) -> Result<()> {
-        for key in on_trial(image) {
+    /// Begins to watch views on trial of the graphs that changed, before a flow can be theirs.
+    pub(crate) fn begin(&mut self, graphs: &[Change<'_, GraphId, ActiveViews>]) -> Result<()> {
+        for key in graphs.iter().filter_map(|graph| on_trial(graph.after?)) {
             if self.watched.contains(&key) {
                 continue;
             }
@@ -53,10 +55,15 @@ impl Watch {
         Ok(())
     }
 
-    /// Stops watching views that are not on trial any more.
-    pub(crate) fn end(&mut self, image: &Image) -> Result<()> {
-        let wanted: BTreeSet<ViewKey> = on_trial(image).collect();
-        let gone: Vec<ViewKey> = self.watched.difference(&wanted).copied().collect();
+    /// Stops watching views that are not on trial any more: of the graphs that changed, or all of them.
+    pub(crate) fn end(&mut self, image: &Image, graphs: &[Change<'_, GraphId, ActiveViews>], all: bool) -> Result<()> {
+        let gone: Vec<ViewKey> = if all {
+            let wanted: BTreeSet<_> = image.plan().content().graphs.values().filter_map(on_trial).collect();
+            self.watched.difference(&wanted).copied().collect()
+        } else {
+            let ended = graphs.iter().filter(|graph| graph.before.and_then(on_trial) != graph.after.and_then(on_trial));
+            ended.filter_map(|graph| on_trial(graph.before?)).collect()
+        };
         for key in gone {
             self.map.remove(&key).map_err(failed)?;
             self.watched.remove(&key);
@@ -81,11 +88,9 @@ impl Watch {
     }
 }
 
-fn on_trial(image: &Image) -> impl Iterator<Item = ViewKey> + '_ {
-    image.plan().content().graphs.values().filter_map(|active| {
-        let canary = active.canary.as_ref()?;
-        Some(ViewKey { tenant: active.tenant.get(), view: canary.view.id.get() })
-    })
+fn on_trial(active: &ActiveViews) -> Option<ViewKey> {
+    let canary = active.canary.as_ref()?;
+    Some(ViewKey { tenant: active.tenant.get(), view: canary.view.id.get() })
 }
 
 impl Watcher {

@@ -1,9 +1,9 @@
 //! Rules between resources: which of them the changes touch; unique numbers, ports and attachments.
 
 use super::Changed;
+use super::of_tenant;
 use super::place::{GraphPlace, InstancePlace, Place, Version};
 use super::resource::ports;
-use super::of_tenant;
 use super::usage::{self, Barred, Scope, Users};
 use super::versions::AllVersions;
 use super::violation::{Report, ViolationKind as Kind};

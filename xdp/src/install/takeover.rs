@@ -1,13 +1,14 @@
 //! Taking over the maps from an earlier process: what is in use keeps its place, what nobody wants goes.
 
-use super::{Installer, ViewPlace};
+use super::Installer;
+use super::views::ViewPlace;
 use crate::desired::TenantEntries;
 use crate::error::Result;
 use crate::maps::{IDS, Table};
 use aya::Pod;
 use chain_graph::BuiltTable;
 use std::collections::BTreeSet;
-use xdp_layout::plan::{BANK_WORDS, EDGES_MAX, Edge, NODES_MAX, Node, TableWord};
+use xdp_layout::plan::{EDGES_MAX, Edge, NODES_MAX, Node, TableWord};
 use xdp_layout::port::{Instance, Target};
 use xdp_layout::{AttachmentId, InstanceId, ReplicaSetId, TenantId, ViewId};
 
@@ -25,7 +26,7 @@ impl Installer {
             self.slots.claim(slot, 1);
             self.nodes.claim(place.nodes.0, place.nodes.1);
             self.edges.claim(place.edges.0, place.edges.1);
-            self.views.insert((tenant, id), place);
+            self.views.entry(tenant).or_default().insert(id, place);
         }
         // Keys of a view whose install or removal was cut short.
         for (key, _) in self.maps.node_of.all()? {
@@ -33,17 +34,11 @@ impl Installer {
                 self.maps.node_of.delete(&key)?;
             }
         }
-        let bank = self.active.bank() * BANK_WORDS;
-        for index in 1..BANK_WORDS {
-            let word: u64 = self.maps.plan.read((bank + index) as usize);
-            if word == 0 {
-                continue;
-            }
-            self.words.insert(index, word);
-            if let Some(set) = u16::try_from(index).ok().and_then(ReplicaSetId::new) {
-                let word = TableWord(word);
+        for (index, word) in self.banks.recover(&self.maps.plan) {
+            if let Some(set) = u16::try_from(*index).ok().and_then(ReplicaSetId::new) {
+                let word = TableWord(*word);
                 self.pages.claim(word.start(), word.size() + word.members());
-                self.recovered.insert(set, word);
+                self.tables.recover(set, word);
             }
         }
         Ok(())
@@ -76,7 +71,7 @@ impl Installer {
 
     /// The table that an earlier process wrote, if it has the same bytes.
     pub(super) fn adopt(&self, set: ReplicaSetId, table: &BuiltTable) -> Option<TableWord> {
-        let word = self.recovered.get(&set).copied().filter(|word| *word == table.word(word.start()))?;
+        let word = self.tables.recovered(set).filter(|word| *word == table.word(word.start()))?;
         let same = |(at, wanted): (usize, u16)| self.maps.pages.read::<u16>(word.start() as usize + at) == wanted;
         table.entries().iter().copied().chain(table.member_words()).enumerate().all(same).then_some(word)
     }
@@ -84,7 +79,7 @@ impl Installer {
     /// Entries that earlier processes left and the first image does not have.
     pub(super) fn sweep_leftovers(&mut self) -> Result<()> {
         let mut wanted = TenantEntries::default();
-        self.tenants.values().for_each(|(_, entries)| wanted.absorb(entries));
+        self.tenants.values().for_each(|entries| wanted.absorb(entries));
         let mut stale = Stale {
             ports: leftovers(&self.maps.ports, |key| wanted.ports.contains_key(key))?,
             tags: leftovers(&self.maps.tags, |key| wanted.tags.contains_key(key))?,

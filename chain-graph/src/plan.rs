@@ -55,7 +55,7 @@ pub struct PlanContent {
     /// SipHash key of instance selection, tables and canary cohorts: the cluster seed.
     pub seed: [u64; 2],
     /// Installed views by graph.
-    pub graphs: Map<GraphId, ActiveViews>,
+    pub graphs: Map<GraphId, Arc<ActiveViews>>,
     /// Members by replica set.
     pub replica_sets: Map<ReplicaSetId, Arc<Members>>,
     /// Outside blocks of the functions each tenant uses; tenants without are absent.
@@ -254,8 +254,8 @@ fn sum<K, V>(before: u64, changes: &[Change<'_, K, V>], digest: impl Fn(&K, &V) 
     })
 }
 
-fn graph_digest(id: &GraphId, active: &ActiveViews) -> u64 {
-    let ActiveViews { tenant, stable, canary, draining, routes } = active;
+fn graph_digest(id: &GraphId, active: &Arc<ActiveViews>) -> u64 {
+    let ActiveViews { tenant, stable, canary, draining, routes } = &**active;
     let mut digest = Digest::new();
     digest.number(id.get()).number(tenant.get()).number(*routes);
     digest_view(&mut digest, Some(stable));

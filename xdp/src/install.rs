@@ -64,7 +64,7 @@ pub(crate) struct Installer {
 struct Delta<'a> {
     is_full: bool,
     tenants: Vec<Change<'a, TenantId, Arc<TenantImage>>>,
-    graphs: Vec<Change<'a, GraphId, ActiveViews>>,
+    graphs: Vec<Change<'a, GraphId, Arc<ActiveViews>>>,
 }
 
 impl<'a> Delta<'a> {

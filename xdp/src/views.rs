@@ -11,6 +11,7 @@ use chain_graph::map::Change;
 use chain_graph::plan::ActiveViews;
 use state_sync::{Census, ViewCounters};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use xdp_layout::event::{Sweep, ViewTraffic};
 use xdp_layout::flow::FlowState;
 use xdp_layout::names;
@@ -36,7 +37,7 @@ impl Watch {
     }
 
     /// Begins to watch views on trial of the graphs that changed, before a flow can be theirs.
-    pub(crate) fn begin(&mut self, graphs: &[Change<'_, GraphId, ActiveViews>]) -> Result<()> {
+    pub(crate) fn begin(&mut self, graphs: &[Change<'_, GraphId, Arc<ActiveViews>>]) -> Result<()> {
         for key in graphs.iter().filter_map(|graph| on_trial(graph.after?)) {
             if self.watched.contains(&key) {
                 continue;
@@ -56,13 +57,20 @@ impl Watch {
     }
 
     /// Stops watching views that are not on trial any more: of the graphs that changed, or all of them.
-    pub(crate) fn end(&mut self, image: &Image, graphs: &[Change<'_, GraphId, ActiveViews>], all: bool) -> Result<()> {
+    pub(crate) fn end(
+        &mut self,
+        image: &Image,
+        graphs: &[Change<'_, GraphId, Arc<ActiveViews>>],
+        all: bool,
+    ) -> Result<()> {
         let gone: Vec<ViewKey> = if all {
-            let wanted: BTreeSet<_> = image.plan().content().graphs.values().filter_map(on_trial).collect();
+            let wanted: BTreeSet<_> =
+                image.plan().content().graphs.values().filter_map(|active| on_trial(active)).collect();
             self.watched.difference(&wanted).copied().collect()
         } else {
-            let ended = graphs.iter().filter(|graph| graph.before.and_then(on_trial) != graph.after.and_then(on_trial));
-            ended.filter_map(|graph| on_trial(graph.before?)).collect()
+            let trial = |active: Option<&Arc<ActiveViews>>| active.and_then(|active| on_trial(active));
+            let ended = graphs.iter().filter(|graph| trial(graph.before) != trial(graph.after));
+            ended.filter_map(|graph| trial(graph.before)).collect()
         };
         for key in gone {
             self.map.remove(&key).map_err(failed)?;

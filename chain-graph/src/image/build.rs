@@ -134,7 +134,7 @@ impl<'a> Builder<'a> {
         let before = Before { plan: self.plan, image: known.as_deref(), last_view };
         let image = TenantImage::build(tenant, &attachments, &graphs, &before)?;
         self.remove_graphs(tenant.id);
-        self.content.graphs.extend(image.graphs().iter().map(|(id, graph)| (*id, graph.active.clone())));
+        self.content.graphs.extend(image.graphs().iter().map(|(id, graph)| (*id, Arc::clone(&graph.active))));
         if self.content.outside.get(&tenant.id) != image.outside_blocks() {
             let outside = &mut self.content.outside;
             match image.outside_blocks() {
@@ -222,7 +222,9 @@ impl<'a> Builder<'a> {
         for instance in instances.filter(|instance| instance.down) {
             Arc::make_mut(&mut self.down).insert(instance.id);
         }
-        self.functions.insert(function.name.clone(), Arc::new(image));
+        if self.functions.get(&function.name).is_none_or(|known| **known != image) {
+            self.functions.insert(function.name.clone(), Arc::new(image));
+        }
         Ok(())
     }
 

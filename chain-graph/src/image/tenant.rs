@@ -194,7 +194,7 @@ impl TenantImage {
         let known = before.plan.and_then(|plan| plan.content().graphs.get(&graph));
         let known = known.filter(|active| active.tenant == self.source.id);
         let image = before.image.and_then(|image| image.graphs().get(&graph));
-        let mut numbering = Numbering::new(&self.source, graph, known, image, self.last_view);
+        let mut numbering = Numbering::new(&self.source, graph, known.map(|known| &**known), image, self.last_view);
         let stable = numbering.number(&resolved.stable.content, known.map(|known| known.stable.id))?;
         let mut canary = None;
         if let Some((candidate, share)) = &resolved.candidate {
@@ -206,7 +206,7 @@ impl TenantImage {
         let draining = draining.into_iter().filter(|view| !is_active(view)).collect();
         let (views, last_view) = numbering.finish();
         self.last_view = last_view;
-        let active = ActiveViews { tenant: self.source.id, stable, canary, draining, routes };
+        let active = Arc::new(ActiveViews { tenant: self.source.id, stable, canary, draining, routes });
         self.graphs.insert(graph, GraphImage { name: resolved.stable.graph.name.clone(), active, views });
         Ok(())
     }

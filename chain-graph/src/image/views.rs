@@ -14,7 +14,7 @@ pub struct GraphImage {
     /// Its name.
     pub name: ResourceName,
     /// Which views new flows take, and which drain.
-    pub active: ActiveViews,
+    pub active: Arc<ActiveViews>,
     /// All of them, by number.
     pub views: BTreeMap<ViewId, Arc<View>>,
 }

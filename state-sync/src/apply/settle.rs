@@ -223,7 +223,7 @@ impl Draft<'_> {
 
 /// The views of a graph in an image.
 fn active<'i>(image: &'i Image, desired: &Desired, key: &ObjectKey) -> Option<&'i ActiveViews> {
-    image.plan().content().graphs.get(&desired.graphs.get(key)?.id)
+    image.plan().content().graphs.get(&desired.graphs.get(key)?.id).map(|active| &**active)
 }
 
 /// The name of a graph in an image.

@@ -13,6 +13,7 @@ use crate::step::{Arrival, Scratch, identify};
 use crate::tables::Tables;
 use crate::verdict::{Outcome, Step};
 use crate::wire::{ETHERNET, be16, protocol};
+use xdp_layout::config::Config;
 use xdp_layout::flow::{FlowRecord, FlowState, PATH_MAX, record_flags};
 use xdp_layout::port::{Port, PortKind, Target};
 use xdp_layout::{Addr, DropReason, NodeId};
@@ -202,13 +203,16 @@ pub(crate) fn encapsulate<F: Frame, T: Tables>(
     scratch: &mut Scratch,
     target: &Target,
 ) -> Step<Outcome> {
-    let underlay = tables.config().ok_or(DropReason::NotConfigured)?.underlay;
+    let Config { underlay, uplink_mac, .. } = tables.config().ok_or(DropReason::NotConfigured)?;
     let node = NodeId::new(target.node).ok_or(DropReason::PortDown)?;
     let peer = tables.front_end(node).ok_or(DropReason::PortDown)?;
     let is_forward = scratch.visit.is_forward(&scratch.record);
     let index = position(scratch, is_forward);
     let Scratch { visit, record, header, delivery, .. } = scratch;
     *header = [0; OVERHEAD];
+    // For frames that leave from tc the kernel writes what it knows of the next hop over these; from XDP they go as they are.
+    header[..6].copy_from_slice(&peer.mac);
+    header[6..12].copy_from_slice(&uplink_mac);
     header[12..14].copy_from_slice(&[8, 0]);
     let length = frame.len() + (OVERHEAD - ETHERNET) as u32;
     ipv4(header, length, underlay.v4_bytes(), peer.addr.v4_bytes());

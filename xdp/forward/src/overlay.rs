@@ -38,7 +38,7 @@ const PATH: usize = 90;
 /// NSH length in four-byte words.
 const NSH_WORDS: u16 = ((OVERHEAD - NSH) / 4) as u16;
 /// Initial time to live (RFC 8300 section 2.2).
-const TTL: u16 = 63;
+pub(crate) const TTL: u8 = 63;
 /// MD type 2, next protocol Ethernet.
 const MD2_ETHERNET: [u8; 2] = [0x02, 0x03];
 /// VXLAN-GPE flags: instance and next-protocol bits.
@@ -132,7 +132,8 @@ fn unwrap_header<F: Frame>(frame: &F, scratch: &mut Scratch) -> Step<u32> {
         return Err(DropReason::NshMalformed);
     }
     // RFC 8300 section 2.2: decremented before it is looked at; 0 becomes 63.
-    if first >> 6 & 0x3f == 1 {
+    let ttl = (first >> 6).wrapping_sub(1) & 0x3f;
+    if ttl == 0 {
         return Err(DropReason::NshTtlZero);
     }
     if base[7] == 0 {
@@ -155,6 +156,7 @@ fn unwrap_header<F: Frame>(frame: &F, scratch: &mut Scratch) -> Step<u32> {
     scratch.visit.kind = PortKind::Uplink;
     scratch.visit.tenant = tenant;
     scratch.visit.index = index;
+    scratch.visit.ttl = ttl as u8;
     let path = &mut scratch.previous;
     path.view = spi >> 1;
     path.generation = u32::from_be_bytes([tlvs[20], tlvs[21], tlvs[22], tlvs[23]]);
@@ -225,7 +227,7 @@ pub(crate) fn encapsulate<F: Frame, T: Tables>(
     header[VXLAN + 3] = VXLAN_NSH;
     let tenant = visit.tenant.to_be_bytes();
     header[VXLAN + 4..VXLAN + 7].copy_from_slice(&tenant[1..]);
-    header[NSH..NSH + 2].copy_from_slice(&(TTL << 6 | NSH_WORDS).to_be_bytes());
+    header[NSH..NSH + 2].copy_from_slice(&((visit.ttl as u16) << 6 | NSH_WORDS).to_be_bytes());
     header[NSH + 2..NSH + 4].copy_from_slice(&MD2_ETHERNET);
     let spi = (record.view << 1 | !is_forward as u32).to_be_bytes();
     header[NSH + 4..NSH + 7].copy_from_slice(&spi[1..]);

@@ -42,6 +42,8 @@ pub(crate) struct Visit {
     pub(crate) source_is_a: bool,
     /// On an uplink: the index in the path of the element the frame is for.
     pub(crate) index: u8,
+    /// NSH time to live with which it goes on to another front end: hops between front ends that are left.
+    pub(crate) ttl: u8,
 }
 
 /// Working memory of one [`step`]. The kernel's stack has 512 bytes, so the programs keep it in a per-CPU map; a frame
@@ -73,6 +75,7 @@ impl Default for Scratch {
                 key: FlowKey::default(),
                 source_is_a: false,
                 index: 0,
+                ttl: 0,
             },
             record: FlowRecord::default(),
             previous: FlowRecord::default(),
@@ -168,6 +171,7 @@ fn forward<F: Frame, T: Tables>(
     visit.vlan = vlan;
     visit.now = arrival.now;
     visit.tenant = tenant.get();
+    visit.ttl = overlay::TTL;
     match parse(frame, &mut visit.packet)? {
         Parsed::Packet => {
             identify(tables, visit)?;

@@ -81,7 +81,8 @@ pub(crate) fn receive<F: Frame, T: Tables>(
     if scratch.visit.is_forward(&scratch.record) != (direction == 0) {
         return Err(DropReason::NshUnknownPath);
     }
-    scratch.next = route::next(&scratch.visit, &scratch.record)?;
+    // Whatever the path lacks there, the header led to it.
+    scratch.next = route::next(&scratch.visit, &scratch.record).map_err(|_| DropReason::NshUnknownPath)?;
     route::deliver(frame, tables, scratch)
 }
 
@@ -149,7 +150,10 @@ fn unwrap_header<F: Frame>(frame: &F, scratch: &mut Scratch) -> Step<u32> {
     let tenant = u32::from_be_bytes([tlvs[4], tlvs[5], tlvs[6], tlvs[7]]);
     let spi = u32::from_be_bytes([0, base[4], base[5], base[6]]);
     let (index, len) = (tlvs[25], tlvs[26]);
-    if len as usize > PATH_MAX || (index > len && index != ENTRY_INDEX) || tenant == 0 {
+    let is_forward = spi & 1 == 0;
+    let is_element = if is_forward { index <= len } else { index < len || index == ENTRY_INDEX };
+    let names_both = tenant != 0 && spi >> 1 != 0;
+    if len as usize > PATH_MAX || !is_element || !names_both || base[7] != service_index(len, index, is_forward) {
         return Err(DropReason::NshUnknownPath);
     }
     scratch.visit.port = Port { tenant, kind: PortKind::Uplink as u8, ..Port::default() };

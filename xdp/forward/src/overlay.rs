@@ -132,14 +132,6 @@ fn unwrap_header<F: Frame>(frame: &F, scratch: &mut Scratch) -> Step<u32> {
     if first & 0xc000 != 0 || first & 0x3f != NSH_WORDS || [base[2] & 0x0f, base[3]] != MD2_ETHERNET {
         return Err(DropReason::NshMalformed);
     }
-    // RFC 8300 section 2.2: decremented before it is looked at; 0 becomes 63.
-    let ttl = (first >> 6).wrapping_sub(1) & 0x3f;
-    if ttl == 0 {
-        return Err(DropReason::NshTtlZero);
-    }
-    if base[7] == 0 {
-        return Err(DropReason::NshSiZero);
-    }
     let tlvs: [u8; 32] = frame.load(TENANT).ok_or(DropReason::NshMalformed)?;
     if tlvs[..4] != TENANT_TLV || tlvs[8..12] != FLOW_TLV || tlvs[16..20] != PATH_TLV {
         return Err(DropReason::NshMalformed);
@@ -148,6 +140,16 @@ fn unwrap_header<F: Frame>(frame: &F, scratch: &mut Scratch) -> Step<u32> {
         return Err(DropReason::NshMalformed);
     }
     let tenant = u32::from_be_bytes([tlvs[4], tlvs[5], tlvs[6], tlvs[7]]);
+    // From here on a drop is the tenant's.
+    scratch.visit.tenant = tenant;
+    // RFC 8300 section 2.2: decremented before it is looked at; 0 becomes 63.
+    let ttl = (first >> 6).wrapping_sub(1) & 0x3f;
+    if ttl == 0 {
+        return Err(DropReason::NshTtlZero);
+    }
+    if base[7] == 0 {
+        return Err(DropReason::NshSiZero);
+    }
     let spi = u32::from_be_bytes([0, base[4], base[5], base[6]]);
     let (index, len) = (tlvs[25], tlvs[26]);
     let is_forward = spi & 1 == 0;
@@ -158,7 +160,6 @@ fn unwrap_header<F: Frame>(frame: &F, scratch: &mut Scratch) -> Step<u32> {
     }
     scratch.visit.port = Port { tenant, kind: PortKind::Uplink as u8, ..Port::default() };
     scratch.visit.kind = PortKind::Uplink;
-    scratch.visit.tenant = tenant;
     scratch.visit.index = index;
     scratch.visit.ttl = ttl as u8;
     let path = &mut scratch.previous;

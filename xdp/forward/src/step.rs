@@ -35,7 +35,7 @@ pub(crate) struct Visit {
     /// VLAN tag the frame arrived with.
     pub(crate) vlan: u16,
     pub(crate) now: u32,
-    /// The port's tenant; raw, since all-zero bytes must be a value.
+    /// Tenant of the port, or on an uplink that of the frame, 0 until it is known; raw, since all-zero bytes must be a value.
     pub(crate) tenant: u32,
     pub(crate) packet: Packet,
     pub(crate) key: FlowKey,
@@ -121,6 +121,8 @@ pub fn step<F: Frame, T: Tables>(frame: &mut F, tables: &T, scratch: &mut Scratc
         return Verdict::Drop(DropReason::UnknownVlan);
     };
     tables.count(Counter::FramesIn);
+    // An uplink's port has no tenant: its frames tell, once they are read that far.
+    scratch.visit.tenant = port.tenant;
     match forward(frame, tables, scratch, arrival, port, vlan) {
         Ok(Outcome::Deliver) => {
             tables.count(Counter::Delivered);
@@ -139,7 +141,7 @@ pub fn step<F: Frame, T: Tables>(frame: &mut F, tables: &T, scratch: &mut Scratc
             Verdict::Pass
         }
         Err(reason) => {
-            tables.count_drop(reason, port.tenant);
+            tables.count_drop(reason, scratch.visit.tenant);
             Verdict::Drop(reason)
         }
     }
@@ -157,7 +159,9 @@ fn forward<F: Frame, T: Tables>(
     if port.kind == PortKind::Uplink as u8 {
         return overlay::receive(frame, tables, scratch, arrival);
     }
-    let tenant = TenantId::new(port.tenant).ok_or(DropReason::NotConfigured)?;
+    if TenantId::new(port.tenant).is_none() {
+        return Err(DropReason::NotConfigured);
+    }
     // Also takes a priority tag (VLAN 0) off: its frame is untagged for us.
     if !frame.untag() {
         return Err(DropReason::FrameEdit);
@@ -170,7 +174,6 @@ fn forward<F: Frame, T: Tables>(
     visit.kind = PortKind::from_raw(port.kind);
     visit.vlan = vlan;
     visit.now = arrival.now;
-    visit.tenant = tenant.get();
     visit.ttl = overlay::TTL;
     match parse(frame, &mut visit.packet)? {
         Parsed::Packet => {

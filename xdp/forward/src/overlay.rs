@@ -66,6 +66,8 @@ pub(crate) fn receive<F: Frame, T: Tables>(
         Opened::Forward => 0,
         Opened::Reverse => 1,
     };
+    // XDP leaves no frame without an Ethernet header.
+    frame.load::<ETHERNET>(OVERHEAD).ok_or(DropReason::Malformed)?;
     if !frame.pull::<OVERHEAD>() {
         return Err(DropReason::FrameEdit);
     }

@@ -79,7 +79,7 @@ pub(crate) fn receive<F: Frame, T: Tables>(
         // Control frames are answered where they arise.
         Parsed::Arp | Parsed::Neighbour => return Err(DropReason::LinkLocal),
     }
-    adopt(tables, scratch, direction);
+    adopt(tables, scratch, direction)?;
     if scratch.visit.is_forward(&scratch.record) != (direction == 0) {
         return Err(DropReason::NshUnknownPath);
     }
@@ -182,9 +182,12 @@ fn unwrap_header<F: Frame>(frame: &F, scratch: &mut Scratch) -> Step<u32> {
 
 /// Uses the flow's record, or writes the one the header brought.
 #[inline(always)]
-fn adopt<T: Tables>(tables: &T, scratch: &mut Scratch, direction: u32) {
-    if record::find(tables, &scratch.visit, &mut scratch.record) == record::Found::Use {
-        return;
+fn adopt<T: Tables>(tables: &T, scratch: &mut Scratch, direction: u32) -> Step<()> {
+    let found = record::find(tables, &scratch.visit, &mut scratch.record);
+    match found {
+        record::Found::Use => return Ok(()),
+        record::Found::Reset => return Err(DropReason::FlowReset),
+        record::Found::Create | record::Found::Restart => {}
     }
     let Scratch { visit, record, previous, .. } = scratch;
     let tag = key::tag(&visit.key, tables.tag_key());
@@ -201,7 +204,8 @@ fn adopt<T: Tables>(tables: &T, scratch: &mut Scratch, direction: u32) {
         record.flags |= record_flags::CLIENT_IS_A;
     }
     let is_transient = visit.packet.is_error;
-    record::write(tables, scratch, false, is_transient);
+    record::write(tables, scratch, found == record::Found::Restart, is_transient);
+    Ok(())
 }
 
 /// Puts the header in front of the frame: on to the front end that hosts the next element.

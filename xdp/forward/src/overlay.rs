@@ -9,7 +9,7 @@ use crate::key;
 use crate::parse::{Parsed, parse};
 use crate::record;
 use crate::route;
-use crate::step::{Arrival, Scratch, identify};
+use crate::step::{Arrival, Scratch, count_on_trial, identify};
 use crate::tables::Tables;
 use crate::verdict::{Outcome, Step};
 use crate::wire::{ETHERNET, be16, protocol};
@@ -85,7 +85,9 @@ pub(crate) fn receive<F: Frame, T: Tables>(
     }
     // Whatever the path lacks there, the header led to it.
     scratch.next = route::next(&scratch.visit, &scratch.record).map_err(|_| DropReason::NshUnknownPath)?;
-    route::deliver(frame, tables, scratch)
+    let outcome = route::deliver(frame, tables, scratch);
+    count_on_trial(tables, scratch, outcome.is_err());
+    outcome
 }
 
 /// What an uplink's frame is.

@@ -250,11 +250,17 @@ fn hop<F: Frame, T: Tables>(frame: &mut F, tables: &T, scratch: &mut Scratch) ->
         }
     }
     let outcome = onward(frame, tables, scratch);
+    count_on_trial(tables, scratch, outcome.is_err());
+    outcome
+}
+
+/// Counts what became of a frame behind its record, if its view is on trial.
+#[inline(always)]
+pub(crate) fn count_on_trial<T: Tables>(tables: &T, scratch: &Scratch, is_dropped: bool) {
     if scratch.record.flags & record_flags::WATCHED != 0 {
         let key = record::view_key(&scratch.visit, scratch.record.view);
-        tables.count_view(key, if outcome.is_err() { Observed::DroppedFrame } else { Observed::Frame });
+        tables.count_view(key, if is_dropped { Observed::DroppedFrame } else { Observed::Frame });
     }
-    outcome
 }
 
 /// Next element, delivery.

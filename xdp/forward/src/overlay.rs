@@ -9,10 +9,11 @@ use crate::key;
 use crate::parse::{Parsed, parse};
 use crate::record;
 use crate::route;
-use crate::step::{Arrival, Scratch, identify};
+use crate::step::{Arrival, Scratch, count_on_trial, identify};
 use crate::tables::Tables;
 use crate::verdict::{Outcome, Step};
 use crate::wire::{ETHERNET, be16, protocol};
+use xdp_layout::config::Config;
 use xdp_layout::flow::{FlowRecord, FlowState, PATH_MAX, record_flags};
 use xdp_layout::port::{Port, PortKind, Target};
 use xdp_layout::{Addr, DropReason, NodeId};
@@ -37,7 +38,7 @@ const PATH: usize = 90;
 /// NSH length in four-byte words.
 const NSH_WORDS: u16 = ((OVERHEAD - NSH) / 4) as u16;
 /// Initial time to live (RFC 8300 section 2.2).
-const TTL: u16 = 63;
+pub(crate) const TTL: u8 = 63;
 /// MD type 2, next protocol Ethernet.
 const MD2_ETHERNET: [u8; 2] = [0x02, 0x03];
 /// VXLAN-GPE flags: instance and next-protocol bits.
@@ -65,6 +66,8 @@ pub(crate) fn receive<F: Frame, T: Tables>(
         Opened::Forward => 0,
         Opened::Reverse => 1,
     };
+    // XDP leaves no frame without an Ethernet header.
+    frame.load::<ETHERNET>(OVERHEAD).ok_or(DropReason::Malformed)?;
     if !frame.pull::<OVERHEAD>() {
         return Err(DropReason::FrameEdit);
     }
@@ -76,12 +79,15 @@ pub(crate) fn receive<F: Frame, T: Tables>(
         // Control frames are answered where they arise.
         Parsed::Arp | Parsed::Neighbour => return Err(DropReason::LinkLocal),
     }
-    adopt(tables, scratch, direction);
+    adopt(tables, scratch, direction)?;
     if scratch.visit.is_forward(&scratch.record) != (direction == 0) {
         return Err(DropReason::NshUnknownPath);
     }
-    scratch.next = route::next(&scratch.visit, &scratch.record)?;
-    route::deliver(frame, tables, scratch)
+    // Whatever the path lacks there, the header led to it.
+    scratch.next = route::next(&scratch.visit, &scratch.record).map_err(|_| DropReason::NshUnknownPath)?;
+    let outcome = route::deliver(frame, tables, scratch);
+    count_on_trial(tables, scratch, outcome.is_err());
+    outcome
 }
 
 /// What an uplink's frame is.
@@ -130,13 +136,6 @@ fn unwrap_header<F: Frame>(frame: &F, scratch: &mut Scratch) -> Step<u32> {
     if first & 0xc000 != 0 || first & 0x3f != NSH_WORDS || [base[2] & 0x0f, base[3]] != MD2_ETHERNET {
         return Err(DropReason::NshMalformed);
     }
-    // RFC 8300 section 2.2: decremented before it is looked at; 0 becomes 63.
-    if first >> 6 & 0x3f == 1 {
-        return Err(DropReason::NshTtlZero);
-    }
-    if base[7] == 0 {
-        return Err(DropReason::NshSiZero);
-    }
     let tlvs: [u8; 32] = frame.load(TENANT).ok_or(DropReason::NshMalformed)?;
     if tlvs[..4] != TENANT_TLV || tlvs[8..12] != FLOW_TLV || tlvs[16..20] != PATH_TLV {
         return Err(DropReason::NshMalformed);
@@ -145,15 +144,28 @@ fn unwrap_header<F: Frame>(frame: &F, scratch: &mut Scratch) -> Step<u32> {
         return Err(DropReason::NshMalformed);
     }
     let tenant = u32::from_be_bytes([tlvs[4], tlvs[5], tlvs[6], tlvs[7]]);
+    // From here on a drop is the tenant's.
+    scratch.visit.tenant = tenant;
+    // RFC 8300 section 2.2: decremented before it is looked at; 0 becomes 63.
+    let ttl = (first >> 6).wrapping_sub(1) & 0x3f;
+    if ttl == 0 {
+        return Err(DropReason::NshTtlZero);
+    }
+    if base[7] == 0 {
+        return Err(DropReason::NshSiZero);
+    }
     let spi = u32::from_be_bytes([0, base[4], base[5], base[6]]);
     let (index, len) = (tlvs[25], tlvs[26]);
-    if len as usize > PATH_MAX || (index > len && index != ENTRY_INDEX) || tenant == 0 {
+    let is_forward = spi & 1 == 0;
+    let is_element = if is_forward { index <= len } else { index < len || index == ENTRY_INDEX };
+    let names_both = tenant != 0 && spi >> 1 != 0;
+    if len as usize > PATH_MAX || !is_element || !names_both || base[7] != service_index(len, index, is_forward) {
         return Err(DropReason::NshUnknownPath);
     }
     scratch.visit.port = Port { tenant, kind: PortKind::Uplink as u8, ..Port::default() };
     scratch.visit.kind = PortKind::Uplink;
-    scratch.visit.tenant = tenant;
     scratch.visit.index = index;
+    scratch.visit.ttl = ttl as u8;
     let path = &mut scratch.previous;
     path.view = spi >> 1;
     path.generation = u32::from_be_bytes([tlvs[20], tlvs[21], tlvs[22], tlvs[23]]);
@@ -172,9 +184,12 @@ fn unwrap_header<F: Frame>(frame: &F, scratch: &mut Scratch) -> Step<u32> {
 
 /// Uses the flow's record, or writes the one the header brought.
 #[inline(always)]
-fn adopt<T: Tables>(tables: &T, scratch: &mut Scratch, direction: u32) {
-    if record::find(tables, &scratch.visit, &mut scratch.record) == record::Found::Use {
-        return;
+fn adopt<T: Tables>(tables: &T, scratch: &mut Scratch, direction: u32) -> Step<()> {
+    let found = record::find(tables, &scratch.visit, &mut scratch.record);
+    match found {
+        record::Found::Use => return Ok(()),
+        record::Found::Reset => return Err(DropReason::FlowReset),
+        record::Found::Create | record::Found::Restart => {}
     }
     let Scratch { visit, record, previous, .. } = scratch;
     let tag = key::tag(&visit.key, tables.tag_key());
@@ -191,7 +206,8 @@ fn adopt<T: Tables>(tables: &T, scratch: &mut Scratch, direction: u32) {
         record.flags |= record_flags::CLIENT_IS_A;
     }
     let is_transient = visit.packet.is_error;
-    record::write(tables, scratch, false, is_transient);
+    record::write(tables, scratch, found == record::Found::Restart, is_transient);
+    Ok(())
 }
 
 /// Puts the header in front of the frame: on to the front end that hosts the next element.
@@ -202,13 +218,16 @@ pub(crate) fn encapsulate<F: Frame, T: Tables>(
     scratch: &mut Scratch,
     target: &Target,
 ) -> Step<Outcome> {
-    let underlay = tables.config().ok_or(DropReason::NotConfigured)?.underlay;
+    let Config { underlay, uplink_mac, .. } = tables.config().ok_or(DropReason::NotConfigured)?;
     let node = NodeId::new(target.node).ok_or(DropReason::PortDown)?;
     let peer = tables.front_end(node).ok_or(DropReason::PortDown)?;
     let is_forward = scratch.visit.is_forward(&scratch.record);
     let index = position(scratch, is_forward);
     let Scratch { visit, record, header, delivery, .. } = scratch;
     *header = [0; OVERHEAD];
+    // For frames that leave from tc the kernel writes what it knows of the next hop over these; from XDP they go as they are.
+    header[..6].copy_from_slice(&peer.mac);
+    header[6..12].copy_from_slice(&uplink_mac);
     header[12..14].copy_from_slice(&[8, 0]);
     let length = frame.len() + (OVERHEAD - ETHERNET) as u32;
     ipv4(header, length, underlay.v4_bytes(), peer.addr.v4_bytes());
@@ -221,7 +240,7 @@ pub(crate) fn encapsulate<F: Frame, T: Tables>(
     header[VXLAN + 3] = VXLAN_NSH;
     let tenant = visit.tenant.to_be_bytes();
     header[VXLAN + 4..VXLAN + 7].copy_from_slice(&tenant[1..]);
-    header[NSH..NSH + 2].copy_from_slice(&(TTL << 6 | NSH_WORDS).to_be_bytes());
+    header[NSH..NSH + 2].copy_from_slice(&((visit.ttl as u16) << 6 | NSH_WORDS).to_be_bytes());
     header[NSH + 2..NSH + 4].copy_from_slice(&MD2_ETHERNET);
     let spi = (record.view << 1 | !is_forward as u32).to_be_bytes();
     header[NSH + 4..NSH + 7].copy_from_slice(&spi[1..]);

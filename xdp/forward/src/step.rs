@@ -35,13 +35,15 @@ pub(crate) struct Visit {
     /// VLAN tag the frame arrived with.
     pub(crate) vlan: u16,
     pub(crate) now: u32,
-    /// The port's tenant; raw, since all-zero bytes must be a value.
+    /// Tenant of the port, or on an uplink that of the frame, 0 until it is known; raw, since all-zero bytes must be a value.
     pub(crate) tenant: u32,
     pub(crate) packet: Packet,
     pub(crate) key: FlowKey,
     pub(crate) source_is_a: bool,
     /// On an uplink: the index in the path of the element the frame is for.
     pub(crate) index: u8,
+    /// NSH time to live with which it goes on to another front end: hops between front ends that are left.
+    pub(crate) ttl: u8,
 }
 
 /// Working memory of one [`step`]. The kernel's stack has 512 bytes, so the programs keep it in a per-CPU map; a frame
@@ -73,6 +75,7 @@ impl Default for Scratch {
                 key: FlowKey::default(),
                 source_is_a: false,
                 index: 0,
+                ttl: 0,
             },
             record: FlowRecord::default(),
             previous: FlowRecord::default(),
@@ -118,6 +121,8 @@ pub fn step<F: Frame, T: Tables>(frame: &mut F, tables: &T, scratch: &mut Scratc
         return Verdict::Drop(DropReason::UnknownVlan);
     };
     tables.count(Counter::FramesIn);
+    // An uplink's port has no tenant: its frames tell, once they are read that far.
+    scratch.visit.tenant = port.tenant;
     match forward(frame, tables, scratch, arrival, port, vlan) {
         Ok(Outcome::Deliver) => {
             tables.count(Counter::Delivered);
@@ -136,7 +141,7 @@ pub fn step<F: Frame, T: Tables>(frame: &mut F, tables: &T, scratch: &mut Scratc
             Verdict::Pass
         }
         Err(reason) => {
-            tables.count_drop(reason, port.tenant);
+            tables.count_drop(reason, scratch.visit.tenant);
             Verdict::Drop(reason)
         }
     }
@@ -154,7 +159,9 @@ fn forward<F: Frame, T: Tables>(
     if port.kind == PortKind::Uplink as u8 {
         return overlay::receive(frame, tables, scratch, arrival);
     }
-    let tenant = TenantId::new(port.tenant).ok_or(DropReason::NotConfigured)?;
+    if TenantId::new(port.tenant).is_none() {
+        return Err(DropReason::NotConfigured);
+    }
     // Also takes a priority tag (VLAN 0) off: its frame is untagged for us.
     if !frame.untag() {
         return Err(DropReason::FrameEdit);
@@ -167,7 +174,7 @@ fn forward<F: Frame, T: Tables>(
     visit.kind = PortKind::from_raw(port.kind);
     visit.vlan = vlan;
     visit.now = arrival.now;
-    visit.tenant = tenant.get();
+    visit.ttl = overlay::TTL;
     match parse(frame, &mut visit.packet)? {
         Parsed::Packet => {
             identify(tables, visit)?;
@@ -243,11 +250,17 @@ fn hop<F: Frame, T: Tables>(frame: &mut F, tables: &T, scratch: &mut Scratch) ->
         }
     }
     let outcome = onward(frame, tables, scratch);
+    count_on_trial(tables, scratch, outcome.is_err());
+    outcome
+}
+
+/// Counts what became of a frame behind its record, if its view is on trial.
+#[inline(always)]
+pub(crate) fn count_on_trial<T: Tables>(tables: &T, scratch: &Scratch, is_dropped: bool) {
     if scratch.record.flags & record_flags::WATCHED != 0 {
         let key = record::view_key(&scratch.visit, scratch.record.view);
-        tables.count_view(key, if outcome.is_err() { Observed::DroppedFrame } else { Observed::Frame });
+        tables.count_view(key, if is_dropped { Observed::DroppedFrame } else { Observed::Frame });
     }
-    outcome
 }
 
 /// Next element, delivery.

@@ -44,7 +44,7 @@ pub struct Config {
     pub mac: [u8; 6],
     /// Must be 0.
     pub reserved: u16,
-    /// MAC of the uplink.
+    /// MAC of the uplink: source of frames towards other front ends that leave from XDP.
     pub uplink_mac: [u8; 6],
     /// Must be 0.
     pub reserved2: u16,

@@ -200,11 +200,11 @@ pub struct Usage {
 pub struct FrontEnd {
     /// Underlay address (IPv4 in this version of the wire format).
     pub addr: Addr,
-    /// MAC of the next hop towards it.
+    /// MAC of the next hop towards it; frames that leave from XDP have it as their destination.
     pub mac: [u8; 6],
     /// Must be 0.
     pub reserved: u16,
-    /// Uplink interface.
+    /// Uplink interface; 0 in an element that stands for no front end.
     pub ifindex: u32,
     /// Largest outer IP datagram the underlay carries, bytes.
     pub mtu: u32,

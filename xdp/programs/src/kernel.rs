@@ -213,7 +213,7 @@ impl Tables for Kernel {
     }
     #[inline(always)]
     fn instance(&self, id: InstanceId) -> Option<Instance> {
-        INSTANCES.get(id.get() as u32).copied()
+        INSTANCES.get(id.get() as u32).copied().filter(|instance| instance.ports[0].flags & target_flags::EXISTS != 0)
     }
     #[inline(always)]
     fn tag(&self, key: TagKey) -> Option<u16> {
@@ -225,7 +225,8 @@ impl Tables for Kernel {
     }
     #[inline(always)]
     fn front_end(&self, id: NodeId) -> Option<FrontEnd> {
-        FRONT_ENDS.get(id.get() as u32).copied()
+        // An array has an element for everybody; one that stands for nobody leads out of no interface.
+        FRONT_ENDS.get(id.get() as u32).copied().filter(|front_end| front_end.ifindex != 0)
     }
     #[inline(always)]
     fn sender(&self, addr: Addr) -> Option<NodeId> {

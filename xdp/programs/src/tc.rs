@@ -2,8 +2,8 @@
 
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::{
-    bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_change_type, bpf_skb_load_bytes, bpf_skb_pull_data,
-    bpf_skb_store_bytes, bpf_skb_vlan_pop, bpf_skb_vlan_push,
+    bpf_skb_adjust_room, bpf_skb_change_proto, bpf_skb_change_tail, bpf_skb_change_type, bpf_skb_load_bytes,
+    bpf_skb_pull_data, bpf_skb_store_bytes, bpf_skb_vlan_pop, bpf_skb_vlan_push,
 };
 use core::mem::MaybeUninit;
 use xdp_forward::frame::Frame;
@@ -11,6 +11,12 @@ use xdp_layout::config::{Handover, MAGIC};
 
 /// EtherType of 802.1Q in network byte order.
 const VLAN_PROTOCOL: u16 = 0x8100u16.to_be();
+
+/// EtherType of IPv4 in network byte order.
+const IPV4_PROTOCOL: u16 = 0x0800u16.to_be();
+/// Lengths of the headers without options.
+const IPV4: usize = 20;
+const IPV6: usize = 40;
 
 /// Ethernet, IPv6 and a neighbour solicitation with its option: the farthest constant offset.
 const HEADERS: u32 = 86;
@@ -177,12 +183,22 @@ impl Frame for TcFrame {
     }
     /// The room opens behind the Ethernet header, so that header becomes the outer one and is written again as the inner one.
     /// Frames that stand for segments are marked as a tunnel of IPv4, UDP and Ethernet, so that every segment gets its own
-    /// outer lengths; others are not, since the mark outlives decapsulation and the kernel refuses a second one.
+    /// outer lengths; others are not, since the mark outlives decapsulation and the kernel refuses a second one. The mark also
+    /// makes the frame one of IPv4, by which the kernel then finds its next hop; without it, IPv6 is translated.
     #[inline(always)]
     fn push<const COUNT: usize>(&mut self, bytes: &[u8; COUNT]) -> bool {
-        let Some(inner) = self.load::<14>(0) else {
+        let Some(inner) = self.load::<{ 14 + IPV4 }>(0) else {
             return false;
         };
+        let mut room = COUNT as i32;
+        if self.skb().gso_size == 0 && inner[12..14] == [0x86, 0xdd] {
+            // SAFETY: valid context.
+            if unsafe { bpf_skb_change_proto(self.0, IPV4_PROTOCOL, 0) } != 0 {
+                return false;
+            }
+            // What the translation cut off is among the bytes that are written again.
+            room += (IPV6 - IPV4) as i32;
+        }
         let flags = if self.skb().gso_size == 0 {
             0
         } else if self.is_udp() {
@@ -192,7 +208,7 @@ impl Frame for TcFrame {
             ENCAPSULATED
         };
         // SAFETY: valid context.
-        let grown = unsafe { bpf_skb_adjust_room(self.0, COUNT as i32, BPF_ADJ_ROOM_MAC, flags) == 0 };
+        let grown = unsafe { bpf_skb_adjust_room(self.0, room, BPF_ADJ_ROOM_MAC, flags) == 0 };
         // SAFETY: as above; the helper checks the length. Not by `store`, which would copy the header to the stack.
         grown
             && unsafe { bpf_skb_store_bytes(self.0, 0, bytes.as_ptr().cast(), COUNT as u32, 0) == 0 }

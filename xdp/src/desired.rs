@@ -94,16 +94,21 @@ impl Placed {
     }
 
     /// Follows from one image to another, on the same interfaces. What is gone goes first: ids and interfaces may pass on.
-    pub(crate) fn follow(
+    /// Whose destinations are the same stays.
+    pub(crate) fn follow<'a>(
         &mut self,
-        tenants: &[Change<'_, TenantId, Arc<TenantImage>>],
-        functions: &[Change<'_, ResourceName, Arc<FunctionImage>>],
+        tenants: &[Change<'a, TenantId, Arc<TenantImage>>],
+        functions: &[Change<'a, ResourceName, Arc<FunctionImage>>],
         links: &Links,
     ) {
-        tenants.iter().filter_map(|change| change.before).for_each(|tenant| self.leave_tenant(tenant, links));
-        functions.iter().filter_map(|change| change.before).for_each(|function| self.leave_function(function, links));
-        tenants.iter().filter_map(|change| change.after).for_each(|tenant| self.enter_tenant(tenant, links));
-        functions.iter().filter_map(|change| change.after).for_each(|function| self.enter_function(function, links));
+        let attached = |tenant: Option<&'a Arc<TenantImage>>| tenant.map(|tenant| tenant.attachments());
+        let tenants = tenants.iter().filter(|c| attached(c.before) != attached(c.after));
+        let reached = |function: Option<&'a Arc<FunctionImage>>| function.map(|function| function.instances());
+        let functions = functions.iter().filter(|c| reached(c.before) != reached(c.after));
+        tenants.clone().filter_map(|change| change.before).for_each(|tenant| self.leave_tenant(tenant, links));
+        functions.clone().filter_map(|change| change.before).for_each(|function| self.leave_function(function, links));
+        tenants.filter_map(|change| change.after).for_each(|tenant| self.enter_tenant(tenant, links));
+        functions.filter_map(|change| change.after).for_each(|function| self.enter_function(function, links));
     }
 
     fn enter_tenant(&mut self, tenant: &TenantImage, links: &Links) {

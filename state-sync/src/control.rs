@@ -1,15 +1,18 @@
 //! The one writer: commands in, durable state and a programmed data path out.
 
+mod count;
+mod errand;
 mod follow;
 mod measure;
 
 use crate::clock::{Clock, SystemClock};
 use crate::command::{Change, Command, Rejected};
-use crate::dataplane::{DataPlane, DataPlaneError, Installed, Observer};
+use crate::dataplane::{DataPlane, DataPlaneError, Installed, Observer, Reaper};
 use crate::state::{Applied, DesiredState};
 use crate::store::{Store, StoreError};
 use crate::{Action, ResourcePath};
-use follow::Looked;
+use chain_graph::rollout::Timestamp;
+use count::Counting;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -133,6 +136,7 @@ impl ControlPlane {
         let writer = Writer {
             store,
             observer: Arc::clone(&observer),
+            reaper: dataplane.reaper(),
             dataplane,
             state: state_out,
             programmed: programmed_out,
@@ -140,7 +144,8 @@ impl ControlPlane {
             queue,
             retry: options.retry,
             clock: Arc::clone(&options.clock),
-            looked: Looked::default(),
+            sampled: None,
+            counting: Counting::default(),
         };
         let thread = std::thread::Builder::new()
             .name("control-plane".to_owned())
@@ -206,6 +211,7 @@ struct Writer {
     store: Store,
     dataplane: Box<dyn DataPlane>,
     observer: Arc<dyn Observer>,
+    reaper: Arc<dyn Reaper>,
     state: watch::Sender<Arc<DesiredState>>,
     programmed: watch::Sender<Arc<Programmed>>,
     /// What the data path runs; `None` before the first installation.
@@ -213,7 +219,9 @@ struct Writer {
     queue: mpsc::Receiver<Job>,
     retry: Duration,
     clock: Arc<dyn Clock>,
-    looked: Looked,
+    /// When candidates were last measured.
+    sampled: Option<Timestamp>,
+    counting: Counting,
 }
 
 impl Writer {
@@ -223,22 +231,24 @@ impl Writer {
         loop {
             let mut jobs = Vec::new();
             let patience = self.patience();
-            let received = match tokio::time::timeout(patience, self.queue.recv_many(&mut jobs, usize::MAX)).await {
-                Ok(received) => received,
-                Err(_elapsed) => {
+            tokio::select! {
+                count = self.counting.ended() => self.counted(count),
+                received = self.queue.recv_many(&mut jobs, usize::MAX) => {
+                    if received == 0 {
+                        return;
+                    }
+                    self.serve(jobs);
+                }
+                () = tokio::time::sleep(patience) => {
                     if self.programmed.borrow().reason().is_some() {
                         self.install();
                     } else {
                         self.follow_ports();
                     }
-                    self.follow();
-                    continue;
                 }
-            };
-            if received == 0 {
-                return;
             }
-            self.serve(jobs);
+            // Whatever came: commands that change nothing must not keep the clock from being looked at.
+            self.follow();
         }
     }
 
@@ -272,8 +282,8 @@ impl Writer {
             }
             return;
         }
-        // Whatever came: commands that change nothing must not keep the clock from being looked at.
-        self.follow();
+        // Rollouts go as far as the data path lets them before anybody is told; what is measured is looked at afterwards.
+        self.answer();
         let programmed = Arc::clone(&self.programmed.borrow());
         for (reply, changes, generation) in accepted {
             answer(reply, Ok(Outcome { changes, generation, programmed: Arc::clone(&programmed) }));
@@ -296,6 +306,7 @@ impl Writer {
 
     fn install(&mut self) {
         let state = self.state();
+        self.await_resets(state.image());
         let (revision, desired) = (state.revision(), state.generation());
         let before = Arc::clone(&self.programmed.borrow());
         let (installed, installed_revision, error) = match self.dataplane.install(state.image()) {

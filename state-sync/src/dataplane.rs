@@ -29,15 +29,21 @@ pub trait DataPlane: Send {
         None
     }
 
+    /// A handle to look at the data path while images are installed.
+    fn observer(&self) -> Arc<dyn Observer>;
+
+    /// A handle to end flows while images are installed.
+    fn reaper(&self) -> Arc<dyn Reaper>;
+}
+
+/// Ends flows. Calls block for as long as a walk over the connection table takes.
+pub trait Reaper: Send + Sync {
     /// Resets every flow of a view: TCP flows hear of it from the front end, all lose their records. Returns how many there
-    /// were. Doing it again does no harm. Blocks.
+    /// were. Doing it again does no harm.
     ///
     /// # Errors
     /// The flows could not be reset, or not all of them.
-    fn reset_flows(&mut self, tenant: TenantId, view: ViewId) -> Result<u64, DataPlaneError>;
-
-    /// A handle to look at the data path while images are installed.
-    fn observer(&self) -> Arc<dyn Observer>;
+    fn reset_flows(&self, tenant: TenantId, view: ViewId) -> Result<u64, DataPlaneError>;
 }
 
 /// Looks at a data path. Calls block for as long as reading kernel maps takes.
@@ -86,6 +92,8 @@ pub struct Census {
     pub generation: Option<Generation>,
     /// Views that a record or a note names; absent means none does.
     pub views: BTreeMap<(TenantId, ViewId), ViewCensus>,
+    /// How long the walk over the connection table kept a processor busy.
+    pub cost: Duration,
 }
 
 /// Records of one view.

@@ -7,8 +7,8 @@ use chain_graph::model::Side;
 use common::*;
 use state_sync::{
     Census, Command, ControlOptions, ControlPlane, Counters, DataPlane, DataPlaneError, DataPlaneStatus, FlowPage,
-    FlowQuery, Installed, Observer, PendingPort, PendingReason, PortOwner, Store, Trace, TraceQuery, ViewCounters,
-    WriteError,
+    FlowQuery, Installed, Observer, PendingPort, PendingReason, PortOwner, Reaper, Store, Trace, TraceQuery,
+    ViewCounters, WriteError,
 };
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, mpsc};
@@ -72,12 +72,18 @@ impl DataPlane for Fake {
         self.0.lock().expect("no panic before").changed.take()
     }
 
-    fn reset_flows(&mut self, _tenant: TenantId, _view: ViewId) -> Result<u64, DataPlaneError> {
-        Ok(0)
-    }
-
     fn observer(&self) -> Arc<dyn Observer> {
         Arc::new(self.clone())
+    }
+
+    fn reaper(&self) -> Arc<dyn Reaper> {
+        Arc::new(self.clone())
+    }
+}
+
+impl Reaper for Fake {
+    fn reset_flows(&self, _tenant: TenantId, _view: ViewId) -> Result<u64, DataPlaneError> {
+        Ok(0)
     }
 }
 

@@ -14,7 +14,7 @@ use aya::maps::{MapData, RingBuf};
 use chain_graph::Image;
 use chain_graph::map::Map;
 use imbl::OrdSet;
-use state_sync::{DataPlane, DataPlaneError, Installed, Observer, PendingPort, ViewCounters};
+use state_sync::{DataPlane, DataPlaneError, Installed, Observer, PendingPort, Reaper, ViewCounters};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,7 +26,7 @@ use xdp_layout::event::Sweep;
 use xdp_layout::flow::FlowKey;
 use xdp_layout::plan::ViewKey;
 use xdp_layout::port::Target;
-use xdp_layout::{AttachmentId, TenantId, ViewId};
+use xdp_layout::{AttachmentId, TenantId};
 
 /// MAC address that every front end answers with: hosts and routed functions keep it when a flow moves between nodes.
 /// Locally administered.
@@ -310,12 +310,12 @@ impl DataPlane for Agent {
         Some(now.iter().cloned().collect())
     }
 
-    fn reset_flows(&mut self, tenant: TenantId, view: ViewId) -> std::result::Result<u64, DataPlaneError> {
-        self.watcher.reset(tenant, view).map_err(|e| describe("reset the flows of a view", &e))
-    }
-
     fn observer(&self) -> Arc<dyn Observer> {
         Arc::clone(&self.watcher) as Arc<dyn Observer>
+    }
+
+    fn reaper(&self) -> Arc<dyn Reaper> {
+        Arc::clone(&self.watcher) as Arc<dyn Reaper>
     }
 }
 

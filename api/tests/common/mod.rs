@@ -7,7 +7,7 @@ use api::{Address, Listener};
 use chain_graph::Image;
 use state_sync::{
     Census, ControlOptions, ControlPlane, Counters, DataPlane, DataPlaneError, DataPlaneStatus, FlowEntry, FlowPage,
-    FlowQuery, FlowUsage, Hop, HopReason, HopTarget, Installed, Observer, Store, Trace, TraceEnd, TraceQuery,
+    FlowQuery, FlowUsage, Hop, HopReason, HopTarget, Installed, Observer, Reaper, Store, Trace, TraceEnd, TraceQuery,
     ViewCensus, ViewCounters,
 };
 use std::path::{Path, PathBuf};
@@ -34,12 +34,18 @@ impl DataPlane for Fake {
         Ok(Installed { generation: plan.generation(), digest: plan.digest(), pending: Vec::new() })
     }
 
-    fn reset_flows(&mut self, _tenant: TenantId, _view: ViewId) -> Result<u64, DataPlaneError> {
-        Ok(0)
-    }
-
     fn observer(&self) -> Arc<dyn Observer> {
         Arc::new(self.clone())
+    }
+
+    fn reaper(&self) -> Arc<dyn Reaper> {
+        Arc::new(self.clone())
+    }
+}
+
+impl Reaper for Fake {
+    fn reset_flows(&self, _tenant: TenantId, _view: ViewId) -> Result<u64, DataPlaneError> {
+        Ok(0)
     }
 }
 
@@ -89,7 +95,7 @@ impl Observer for Fake {
         let (tenant, view) = (TenantId::new(1).expect("a number"), ViewId::new(1).expect("a number"));
         let generation = self.image().map(|image| image.plan().generation());
         let found = ViewCensus { records: 1, instances: Default::default() };
-        Ok(Census { generation, views: [((tenant, view), found)].into() })
+        Ok(Census { generation, views: [((tenant, view), found)].into(), ..Census::default() })
     }
 
     fn view_counters(&self, _tenant: TenantId, _view: ViewId) -> Result<Option<ViewCounters>, DataPlaneError> {

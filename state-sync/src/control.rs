@@ -1,5 +1,6 @@
 //! The one writer: commands in, durable state and a programmed data path out.
 
+mod chain;
 mod count;
 mod errand;
 mod follow;
@@ -11,6 +12,7 @@ use crate::dataplane::{DataPlane, DataPlaneError, Installed, Observer, Reaper};
 use crate::state::{Applied, DesiredState};
 use crate::store::{Store, StoreError};
 use crate::{Action, ResourcePath};
+use chain::{Chain, Obstacle};
 use chain_graph::rollout::Timestamp;
 use count::Counting;
 use std::collections::BTreeSet;
@@ -140,6 +142,7 @@ impl ControlPlane {
             dataplane,
             state: state_out,
             programmed: programmed_out,
+            chain: None,
             in_force: None,
             queue,
             retry: options.retry,
@@ -214,6 +217,8 @@ struct Writer {
     reaper: Arc<dyn Reaper>,
     state: watch::Sender<Arc<DesiredState>>,
     programmed: watch::Sender<Arc<Programmed>>,
+    /// How the data path goes from plan to plan, or why it does not; `None` before it has told what it runs.
+    chain: Option<Result<Chain, Obstacle>>,
     /// What the data path runs; `None` before the first installation.
     in_force: Option<Arc<DesiredState>>,
     queue: mpsc::Receiver<Job>,
@@ -306,17 +311,32 @@ impl Writer {
 
     fn install(&mut self) {
         let state = self.state();
-        self.await_resets(state.image());
         let (revision, desired) = (state.revision(), state.generation());
         let before = Arc::clone(&self.programmed.borrow());
-        let (installed, installed_revision, error) = match self.dataplane.install(state.image()) {
+        let (installed, installed_revision, obstacle) = match self.program(&state) {
             Ok(installed) => {
                 self.in_force = Some(Arc::clone(&state));
                 (Some(installed), revision, None)
             }
-            Err(error) => (before.installed.clone(), before.installed_revision, Some(error)),
+            Err(obstacle) => (before.installed.clone(), before.installed_revision, Some(obstacle)),
         };
-        self.tell(Programmed { revision, desired, installed, installed_revision, error });
+        let is_alarm = obstacle.as_ref().is_some_and(Obstacle::is_alarm);
+        let error = obstacle.map(DataPlaneError::from);
+        self.tell(Programmed { revision, desired, installed, installed_revision, error }, is_alarm);
+    }
+
+    /// Has the data path run a state. What it runs is asked once; if that contradicts what is stored, a restart with other
+    /// files is needed.
+    fn program(&mut self, state: &DesiredState) -> Result<Installed, Obstacle> {
+        let chain = match &mut self.chain {
+            Some(chain) => chain,
+            None => {
+                let in_force = self.dataplane.in_force(state.setting().cluster.seed)?;
+                self.chain.insert(Chain::new(in_force, state))
+            }
+        };
+        let chain = chain.as_mut().map_err(|obstacle| obstacle.clone())?;
+        chain.follow(state, self.dataplane.as_mut(), &mut self.counting)
     }
 
     /// Notes which ports wait since interfaces went.
@@ -324,14 +344,15 @@ impl Writer {
         let before = Arc::clone(&self.programmed.borrow());
         if let (Some(pending), Some(installed)) = (self.dataplane.changed_ports(), &before.installed) {
             let installed = Some(Installed { pending, ..installed.clone() });
-            self.tell(Programmed { installed, ..Programmed::clone(&before) });
+            self.tell(Programmed { installed, ..Programmed::clone(&before) }, false);
         }
     }
 
-    fn tell(&mut self, after: Programmed) {
+    fn tell(&mut self, after: Programmed, is_alarm: bool) {
         let (before, desired) = (Arc::clone(&self.programmed.borrow()), after.desired);
         if after.reason() != before.reason() {
             match after.reason() {
+                Some(reason) if is_alarm => tracing::error!(generation = %desired, reason, "data path not programmed"),
                 Some(reason) => tracing::warn!(generation = %desired, reason, "data path not programmed in full"),
                 None => tracing::info!(generation = %desired, "data path programmed"),
             }

@@ -9,7 +9,7 @@ use testbed::scenario::{Stage, TRANSPARENT, firewalls, function, host, plain};
 use testbed::traffic::{Connections, EchoServer, Ping};
 use testbed::{Documents, FrontEnd, Host, Testbed, require};
 use xdp_layout::names;
-use xdp_layout::plan::{ActiveWord, BANK_WORDS, PAGE_SLOTS, REPLICA_SETS_MAX, TableWord};
+use xdp_layout::plan::{ActiveWord, BANK_WORDS, DIGEST_WORD, PAGE_SLOTS, REPLICA_SETS_MAX, TableWord};
 
 const SERVICE: u16 = 7000;
 
@@ -56,12 +56,12 @@ impl World {
         Array::try_from(Map::Array(data)).expect("an array")
     }
 
-    /// Where the plan in force has tables and views: the words of its bank, by index.
+    /// Where the plan in force has tables and views: the words of its bank, by index, apart from the digest.
     fn words(&self) -> BTreeMap<u32, u64> {
         let active = ActiveWord(self.map(names::ACTIVE).get(&0, 0).expect("the active word"));
         let plan = self.map::<u64>(names::PLAN);
         let word = |index| (index, plan.get(&(active.bank() * BANK_WORDS + index), 0).expect("a word"));
-        (0..BANK_WORDS).map(word).filter(|(_, word)| *word != 0).collect()
+        (DIGEST_WORD + 1..BANK_WORDS).map(word).filter(|(_, word)| *word != 0).collect()
     }
 
     /// The u16 at an index of the pages.

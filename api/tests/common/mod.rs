@@ -5,6 +5,7 @@ use api::v1;
 use api::v1::resource::Resource as Union;
 use api::{Address, Listener};
 use chain_graph::Image;
+use chain_graph::plan::PlanRef;
 use state_sync::{
     Census, ControlOptions, ControlPlane, Counters, DataPlane, DataPlaneError, DataPlaneStatus, FlowEntry, FlowPage,
     FlowQuery, FlowUsage, Hop, HopReason, HopTarget, Installed, Observer, Reaper, Store, Trace, TraceEnd, TraceQuery,
@@ -28,7 +29,15 @@ impl Fake {
 }
 
 impl DataPlane for Fake {
-    fn install(&mut self, image: &Arc<Image>) -> Result<Installed, DataPlaneError> {
+    fn in_force(&self, _seed: [u64; 2]) -> Result<Option<PlanRef>, DataPlaneError> {
+        Ok(None)
+    }
+
+    fn prepare(&mut self, _image: &Arc<Image>) -> Result<(), DataPlaneError> {
+        Ok(())
+    }
+
+    fn enter(&mut self, image: &Arc<Image>) -> Result<Installed, DataPlaneError> {
         *self.0.lock().expect("no panic before") = Some(Arc::clone(image));
         let plan = image.plan();
         Ok(Installed { generation: plan.generation(), digest: plan.digest(), pending: Vec::new() })

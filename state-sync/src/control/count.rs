@@ -58,6 +58,20 @@ impl Counting {
         result.unwrap_or_else(|| Err(DataPlaneError { operation: operation.to_owned(), cause: cause.to_owned() }))
     }
 
+    /// While the flows of a view are being reset, none may begin in it: waits for the end of that before an image is entered
+    /// by which new flows take such a view. Rare: somebody undoes a change at the very end of its drain.
+    pub(super) fn await_resets(&mut self, image: &Image) {
+        let is_active = |(tenant, view): &Viewed| {
+            let mut graphs = image.plan().content().graphs.values().filter(|graph| graph.tenant == *tenant);
+            graphs.any(|graph| graph.stable.id == *view || graph.canary.is_some_and(|canary| canary.view.id == *view))
+        };
+        if let Some(walk) = &mut self.walk
+            && self.resetting.iter().any(is_active)
+        {
+            walk.wait();
+        }
+    }
+
     /// Whether records are to be counted: at once for a question that is new and when a view is overdue, else from time to
     /// time while anything drains or asks for room.
     fn is_due(&self, asked: &BTreeMap<ObjectKey, Sequence>, draining: &[&Draining], now: Timestamp) -> bool {
@@ -181,20 +195,6 @@ impl Writer {
         let graphs = drained(&state, &count.census).into_iter();
         let graphs = graphs.filter(|graph| graph.overdue(now).iter().all(is_reset));
         graphs.map(|graph| (graph.key.clone(), graph.report())).collect()
-    }
-
-    /// While the flows of a view are being reset, none may begin in it: waits for the end of that before an image is
-    /// installed by which new flows take such a view. Rare: somebody undoes a change at the very end of its drain.
-    pub(super) fn await_resets(&mut self, image: &Image) {
-        let is_active = |(tenant, view): &Viewed| {
-            let mut graphs = image.plan().content().graphs.values().filter(|graph| graph.tenant == *tenant);
-            graphs.any(|graph| graph.stable.id == *view || graph.canary.is_some_and(|canary| canary.view.id == *view))
-        };
-        if let Some(walk) = &mut self.counting.walk
-            && self.counting.resetting.iter().any(is_active)
-        {
-            walk.wait();
-        }
     }
 }
 

@@ -3,6 +3,7 @@
 use super::common::*;
 use chain_graph::Image;
 use chain_graph::model::ObjectKey;
+use chain_graph::plan::PlanRef;
 use chain_graph::rollout::{CheckedSpec, Percent, PhaseName, RolloutSpec, Span, Status, Step, Timestamp};
 use state_sync::{
     Census, Clock, Command, ControlOptions, ControlPlane, Counters, DataPlane, DataPlaneError, DataPlaneStatus,
@@ -58,6 +59,7 @@ pub(crate) struct Shared {
     pub(crate) pending: Vec<PendingPort>,
     pub(crate) census: Census,
     pub(crate) counters: Option<ViewCounters>,
+    in_force: Option<PlanRef>,
     /// The views of the graph `web`, each time others were installed.
     installed: watch::Sender<Vec<Views>>,
     /// Counts that have begun.
@@ -130,11 +132,18 @@ fn pass(gate: Option<Gate>) {
 }
 
 impl DataPlane for Fake {
-    fn install(&mut self, image: &Arc<Image>) -> Result<Installed, DataPlaneError> {
+    fn in_force(&self, _seed: [u64; 2]) -> Result<Option<PlanRef>, DataPlaneError> {
+        Ok(self.set(|shared| shared.in_force))
+    }
+
+    fn prepare(&mut self, _image: &Arc<Image>) -> Result<(), DataPlaneError> {
+        let fails = self.set(|shared| shared.fail);
+        let error = || DataPlaneError { operation: "write map".to_owned(), cause: "told to fail".to_owned() };
+        if fails { Err(error()) } else { Ok(()) }
+    }
+
+    fn enter(&mut self, image: &Arc<Image>) -> Result<Installed, DataPlaneError> {
         let mut shared = self.0.lock().expect("no panic before");
-        if shared.fail {
-            return Err(DataPlaneError { operation: "write map".to_owned(), cause: "told to fail".to_owned() });
-        }
         let graphs = &image.plan().content().graphs;
         if let Some(active) = graphs.values().next() {
             let canary = active.canary.map(|canary| (canary.view.id.get(), canary.share));
@@ -150,6 +159,7 @@ impl DataPlane for Fake {
             });
         }
         let (generation, digest) = (image.plan().generation(), image.plan().digest());
+        shared.in_force = Some(PlanRef { generation, digest });
         Ok(Installed { generation, digest, pending: shared.pending.clone() })
     }
 

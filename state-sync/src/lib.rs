@@ -1,7 +1,7 @@
 //! Desired state: a deterministic state machine, its durable store, and the one writer that drives the data path.
 //!
 //! ```text
-//! Command --DesiredState::apply--> Applied --Store::commit--> durable --DataPlane::install--> programmed
+//! Command --DesiredState::apply--> Applied --Store::commit--> durable --DataPlane::prepare, enter--> programmed
 //!            pure, all or nothing             fsync                     level-triggered
 //! ```
 //!

@@ -5,7 +5,7 @@ mod common;
 use chain_graph::model::Side;
 use common::fake::*;
 use common::*;
-use state_sync::{Command, PendingReason, WriteError};
+use state_sync::{Command, PendingReason, Programmed, WriteError};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -73,22 +73,23 @@ async fn what_cannot_be_installed_is_kept_and_tried_again() {
     let reason = outcome.programmed.reason().expect("not programmed");
     assert!(reason.contains("told to fail"), "{reason}");
     running.fake.set(|shared| (shared.fail, shared.pending) = (None, true));
-    let mut programmed = running.control().programmed();
     let pending = |reason: Option<String>| reason.is_some_and(|reason| reason == "eth0: no such interface");
-    programmed.wait_for(|now| pending(now.reason())).await.expect("it is tried again");
+    running.wait("it is tried again", |now| pending(now.reason())).await;
     running.fake.set(|shared| shared.pending = false);
-    programmed.wait_for(|now| now.reason().is_none()).await.expect("and again, until it is there");
+    running.programmed().await;
 }
 
 #[tokio::test]
 async fn an_interface_that_goes_is_told_without_a_write() {
     let running = start("ports", Duration::from_millis(1));
     running.control().write(puts(chain())).await.expect("accepted");
-    let mut programmed = running.control().programmed();
-    running.fake.set(|shared| shared.changed = Some(vec![waiting("eth1", PendingReason::Down)]));
-    let told = programmed.wait_for(|now| now.reason().is_some()).await.expect("it is told").clone();
-    assert!(told.reason().is_some_and(|reason| reason.starts_with("eth1: ")), "{told:?}");
-    programmed.wait_for(|now| now.reason().is_none()).await.expect("it is installed again, with nothing to wait for");
+    running
+        .fake
+        .set(|shared| (shared.changed, shared.pending) = (Some(vec![waiting("eth1", PendingReason::Down)]), true));
+    let told = |now: &Programmed| now.reason().is_some_and(|reason| reason.starts_with("eth"));
+    running.wait("it is told, and tried again", told).await;
+    running.fake.set(|shared| shared.pending = false);
+    running.programmed().await;
 }
 
 #[tokio::test]

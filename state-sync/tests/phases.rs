@@ -129,8 +129,9 @@ async fn a_restart_goes_on_from_what_the_data_path_runs() {
         same.control().write(weight(number)).await.expect("durable");
     }
     assert_eq!(same.fake.in_force(), Some(kept));
-    let older = same.restart(Fake::running(kept));
-    older.fake.set(|shared| shared.fail = Some(Prepare));
+    let behind = Fake::running(kept);
+    behind.set(|shared| shared.fail = Some(Prepare));
+    let older = same.restart(behind);
     older.wait("it is tried", |now| now.error.is_some()).await;
     older.fake.set(|shared| shared.fail = None);
     older.programmed().await;

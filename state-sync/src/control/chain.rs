@@ -30,7 +30,7 @@ pub(super) enum Obstacle {
     #[error(transparent)]
     DataPath(#[from] DataPlaneError),
     /// What it runs does not come before what is stored: views have other meanings in the two.
-    #[error("{0}: give the state that it was last run with, or take it down by removing its directory")]
+    #[error("{0}; give the state that the data path was last run with, or take it down by removing its directory")]
     TakeOver(MemberRejection),
     /// The coordinator refuses a step.
     #[error(transparent)]
@@ -123,6 +123,7 @@ impl Chain {
             At::Stable { .. } | At::Change { .. } => {}
         }
         run.carry_out(run.chain.coordinator.outstanding())?;
+        debug_assert_eq!(run.chain.member.place().map(|place| place.at().plan()), Some(wanted));
         match run.installed {
             Some(installed) => Ok(installed),
             // Instances that are down, ports and budgets are part of no plan.

@@ -56,6 +56,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Default)]
 pub(crate) struct Shared {
     pub(crate) fail: bool,
+    pub(crate) fail_resets: bool,
     pub(crate) pending: Vec<PendingPort>,
     pub(crate) census: Census,
     pub(crate) counters: Option<ViewCounters>,
@@ -65,9 +66,6 @@ pub(crate) struct Shared {
     /// Counts that have begun.
     counts: watch::Sender<u64>,
     resets: watch::Sender<Vec<ViewId>>,
-    is_resetting: bool,
-    /// What was installed while flows were being reset.
-    pub(crate) installed_meanwhile: Vec<Views>,
     /// Where the next count waits.
     count_gate: Option<Gate>,
     /// Where the next reset waits.
@@ -101,7 +99,7 @@ impl Fake {
         self.set(|shared| shared.resets.borrow().clone())
     }
 
-    /// Waits until flows of a view were reset, which has happened after that.
+    /// Waits until flows of a view are being reset, or that was tried.
     pub(crate) async fn reset(&self, view: ViewId) {
         let mut resets = self.set(|shared| shared.resets.subscribe());
         let found = tokio::time::timeout(PATIENCE, resets.wait_for(|all| all.contains(&view))).await;
@@ -149,9 +147,6 @@ impl DataPlane for Fake {
             let canary = active.canary.map(|canary| (canary.view.id.get(), canary.share));
             let draining = active.draining.iter().map(|view| view.id.get()).collect();
             let views = (active.stable.id.get(), canary, draining);
-            if shared.is_resetting {
-                shared.installed_meanwhile.push(views.clone());
-            }
             shared.installed.send_if_modified(|all| {
                 let is_new = all.last() != Some(&views);
                 all.extend(is_new.then_some(views));
@@ -174,15 +169,13 @@ impl DataPlane for Fake {
 
 impl Reaper for Fake {
     fn reset_flows(&self, _tenant: TenantId, view: ViewId) -> Result<u64, DataPlaneError> {
-        pass(self.set(|shared| {
-            shared.is_resetting = true;
-            shared.reset_gate.take()
-        }));
-        self.set(|shared| {
-            shared.is_resetting = false;
+        pass(self.set(|shared| shared.reset_gate.take()));
+        let fails = self.set(|shared| {
             shared.resets.send_modify(|all| all.push(view));
+            shared.fail_resets
         });
-        Ok(1)
+        let error = || DataPlaneError { operation: "reset flows".to_owned(), cause: "told to fail".to_owned() };
+        if fails { Err(error()) } else { Ok(1) }
     }
 }
 

@@ -5,6 +5,7 @@ mod count;
 mod errand;
 mod follow;
 mod measure;
+mod reply;
 
 use crate::clock::{Clock, SystemClock};
 use crate::command::{Change, Command, Rejected};
@@ -15,6 +16,7 @@ use crate::{Action, ResourcePath};
 use chain::{Chain, Obstacle};
 use chain_graph::rollout::Timestamp;
 use count::Counting;
+use reply::{Accepted, Held, Reply, send};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -98,7 +100,7 @@ pub enum WriteError {
 
 struct Job {
     command: Command,
-    reply: oneshot::Sender<Result<Outcome, WriteError>>,
+    reply: Reply,
 }
 
 /// Handle to the writer. Cheap to clone; the writer stops when the last handle is dropped.
@@ -149,6 +151,7 @@ impl ControlPlane {
             clock: Arc::clone(&options.clock),
             sampled: None,
             counting: Counting::default(),
+            held: Vec::new(),
         };
         let thread = std::thread::Builder::new()
             .name("control-plane".to_owned())
@@ -171,7 +174,8 @@ impl ControlPlane {
         self.programmed.clone()
     }
 
-    /// Carries out a command. When it returns, the change is durable, and the data path was given it.
+    /// Carries out a command. When it returns, the change is durable, and the data path was given it. If it makes a rollout ask
+    /// for room, as an abort does, it returns when records have been counted for that and the data path has followed.
     ///
     /// # Errors
     /// [`WriteError`]; nothing changed then, unless the control plane stopped meanwhile.
@@ -227,6 +231,7 @@ struct Writer {
     /// When candidates were last measured.
     sampled: Option<Timestamp>,
     counting: Counting,
+    held: Vec<Held>,
 }
 
 impl Writer {
@@ -254,6 +259,7 @@ impl Writer {
             }
             // Whatever came: commands that change nothing must not keep the clock from being looked at.
             self.follow();
+            self.release();
         }
     }
 
@@ -272,9 +278,9 @@ impl Writer {
                         next = Some(state);
                     }
                     let generation = next.as_ref().unwrap_or(&old).generation();
-                    accepted.push((reply, changes, generation));
+                    accepted.push(Accepted { reply, changes, generation });
                 }
-                Err(rejected) => answer(reply, Err(rejected.into())),
+                Err(rejected) => send(reply, Err(rejected.into())),
             }
         }
         if let Some(next) = next
@@ -282,17 +288,14 @@ impl Writer {
         {
             tracing::error!(%error, "change not stored");
             let error = Arc::new(error);
-            for (reply, ..) in accepted {
-                answer(reply, Err(WriteError::Store(Arc::clone(&error))));
+            for Accepted { reply, .. } in accepted {
+                send(reply, Err(WriteError::Store(Arc::clone(&error))));
             }
             return;
         }
         // Rollouts go as far as the data path lets them before anybody is told; what is measured is looked at afterwards.
         self.answer();
-        let programmed = Arc::clone(&self.programmed.borrow());
-        for (reply, changes, generation) in accepted {
-            answer(reply, Ok(Outcome { changes, generation, programmed: Arc::clone(&programmed) }));
-        }
+        self.reply(&old, accepted);
     }
 
     fn state(&self) -> Arc<DesiredState> {
@@ -359,9 +362,4 @@ impl Writer {
         }
         self.programmed.send_replace(Arc::new(after));
     }
-}
-
-/// A caller that has gone away needs no answer.
-fn answer(reply: oneshot::Sender<Result<Outcome, WriteError>>, result: Result<Outcome, WriteError>) {
-    drop(reply.send(result));
 }

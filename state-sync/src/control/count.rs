@@ -36,6 +36,8 @@ pub(super) struct Counting {
     cost: Duration,
     /// The questions for room that had been asked by then.
     asked: BTreeMap<ObjectKey, Sequence>,
+    /// Those that had been asked when the last one began that has ended, well or not.
+    told: BTreeMap<ObjectKey, Sequence>,
 }
 
 /// A count that has ended.
@@ -54,8 +56,14 @@ impl Counting {
         let result = walk.result().await;
         self.walk = None;
         self.resetting.clear();
+        self.told.clone_from(&self.asked);
         let (operation, cause) = ("walk over the connection table", "it panicked");
         result.unwrap_or_else(|| Err(DataPlaneError { operation: operation.to_owned(), cause: cause.to_owned() }))
+    }
+
+    /// Whether a count has ended that began after this question.
+    pub(super) fn has_told(&self, graph: &ObjectKey, question: Sequence) -> bool {
+        self.told.get(graph) == Some(&question)
     }
 
     /// While the flows of a view are being reset, none may begin in it: waits for the end of that before an image is entered
@@ -101,11 +109,16 @@ fn questions(state: &DesiredState) -> impl Iterator<Item = (ObjectKey, rollout::
     super::follow::commands(state).into_iter().filter(|(_, command)| command.action == Action::ReportCapacity)
 }
 
+/// The questions for room.
+pub(super) fn asked(state: &DesiredState) -> BTreeMap<ObjectKey, Sequence> {
+    questions(state).map(|(key, command)| (key, command.sequence)).collect()
+}
+
 impl Writer {
     /// Begins to count records if that is due and no walk is under way.
     pub(super) fn count_if_due(&mut self, now: Timestamp) {
         let state = self.state();
-        let asked: BTreeMap<_, _> = questions(&state).map(|(key, command)| (key, command.sequence)).collect();
+        let asked = asked(&state);
         let draining: Vec<&Draining> = state.draining().map(|(_, draining)| draining).collect();
         if self.counting.walk.is_some() || !self.counting.is_due(&asked, &draining, now) {
             return;

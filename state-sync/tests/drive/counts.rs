@@ -3,7 +3,7 @@
 use super::common::*;
 use super::world::*;
 use chain_graph::rollout::{Drain, DrainPolicy, PhaseName, RecordCount, Retirement, RolloutSpec, Span, Verdict};
-use state_sync::{DesiredState, Resource, RolloutVerb};
+use state_sync::{Command, DesiredState, Resource, RolloutVerb};
 use std::time::Duration;
 
 #[tokio::test]
@@ -47,11 +47,11 @@ async fn an_abort_returns_what_there_is_room_for() {
     world.drive(start(steps([weight(50), FOREVER]))).await;
     world.records(world.generation(), &[(1, 1, 60), (2, 2, 60)]);
     world.drive(RolloutVerb::Abort { reason: "enough".to_owned(), force: false }).await;
-    // 100 of 120 flows fit: a sixth stays.
-    world.fake.installs((1, Some((2, 10923)), vec![])).await;
     let status = world.status();
     assert_eq!(status.place.phase, PhaseName::AwaitingCapacity);
     assert_eq!(status.shortages.len(), 1, "{status:?}");
+    let (_, canary, _) = world.fake.installed().last().cloned().expect("installed");
+    assert_eq!(canary, Some((2, 10923)), "100 of 120 flows fit: a sixth stays");
     // The instance is given more room.
     let mut bigger = instance("fw", "v1", "a", 1);
     if let Resource::Instance(spec) = &mut bigger {
@@ -124,6 +124,16 @@ async fn a_view_gets_no_flows_while_its_flows_are_reset() {
 }
 
 #[tokio::test]
+async fn an_abort_without_room_is_answered_too() {
+    let world = World::new("full").await;
+    world.drive(start(steps([weight(50), FOREVER]))).await;
+    world.records(world.generation(), &[(1, 1, 100), (2, 2, 60)]);
+    world.drive(RolloutVerb::Abort { reason: "enough".to_owned(), force: false }).await;
+    assert_eq!(world.status().place.phase, PhaseName::AwaitingCapacity);
+    assert_eq!(world.status().shortages.len(), 1, "{:?}", world.status());
+}
+
+#[tokio::test]
 async fn a_question_for_room_is_answered_by_a_count_that_began_after_it() {
     let world = World::new("after").await;
     world.write(puts(vec![graph("acme", "web", "fw", "v2")])).await;
@@ -136,8 +146,15 @@ async fn a_question_for_room_is_answered_by_a_count_that_began_after_it() {
     world.clock.advance(Span::from_secs(1));
     early.wait();
     world.records(world.generation(), &[(1, 1, 1), (2, 2, 60), (3, 3, 60)]);
-    world.drive(RolloutVerb::Abort { reason: "enough".to_owned(), force: false }).await;
+    let control = world.control().clone();
+    let abort = Command::rollout(web(), RolloutVerb::Abort { reason: "enough".to_owned(), force: false });
+    let aborted = tokio::spawn(async move { control.write(abort).await });
+    world.phase(PhaseName::AwaitingCapacity).await;
+    // Other writes do not wait for the answer.
+    world.write(puts(vec![tenant("other")])).await;
+    assert!(!aborted.is_finished());
     early.open();
-    world.fake.installs((2, Some((3, 10923)), vec![1])).await;
+    aborted.await.expect("no panic").expect("accepted");
+    assert_eq!(world.fake.installed().last(), Some(&(2, Some((3, 10923)), vec![1])));
     assert_eq!(world.status().place.phase, PhaseName::AwaitingCapacity);
 }

@@ -17,7 +17,8 @@
 //!   an alarm. They carry no term of the consensus: a decision is committed before anybody is told, so that whoever tells
 //!   it, and however late, it is the same.
 //! - A set of one member goes from Prepare to the next plan: there is nobody who could answer otherwise. Driven in one go,
-//!   that is one write into the data path.
+//!   that is one write into the data path. So the control plane runs them with its one front end: orders and reports are
+//!   calls, [`MemberCommand::Install`] and [`MemberCommand::Enter`] the operations of the data path.
 //!
 //! The pattern is the intermediate state of F1's online schema change (Rae et al., VLDB 2013, section 3): no two members
 //! are ever in states that answer one question differently.

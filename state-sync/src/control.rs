@@ -1,15 +1,22 @@
 //! The one writer: commands in, durable state and a programmed data path out.
 
+mod chain;
+mod count;
+mod errand;
 mod follow;
 mod measure;
+mod reply;
 
 use crate::clock::{Clock, SystemClock};
 use crate::command::{Change, Command, Rejected};
-use crate::dataplane::{DataPlane, DataPlaneError, Installed, Observer};
+use crate::dataplane::{DataPlane, DataPlaneError, Installed, Observer, Reaper};
 use crate::state::{Applied, DesiredState};
 use crate::store::{Store, StoreError};
 use crate::{Action, ResourcePath};
-use follow::Looked;
+use chain::{Chain, Obstacle};
+use chain_graph::rollout::Timestamp;
+use count::Counting;
+use reply::{Accepted, Held, Reply, send};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -93,7 +100,7 @@ pub enum WriteError {
 
 struct Job {
     command: Command,
-    reply: oneshot::Sender<Result<Outcome, WriteError>>,
+    reply: Reply,
 }
 
 /// Handle to the writer. Cheap to clone; the writer stops when the last handle is dropped.
@@ -133,14 +140,18 @@ impl ControlPlane {
         let writer = Writer {
             store,
             observer: Arc::clone(&observer),
+            reaper: dataplane.reaper(),
             dataplane,
             state: state_out,
             programmed: programmed_out,
+            chain: None,
             in_force: None,
             queue,
             retry: options.retry,
             clock: Arc::clone(&options.clock),
-            looked: Looked::default(),
+            sampled: None,
+            counting: Counting::default(),
+            held: Vec::new(),
         };
         let thread = std::thread::Builder::new()
             .name("control-plane".to_owned())
@@ -163,7 +174,8 @@ impl ControlPlane {
         self.programmed.clone()
     }
 
-    /// Carries out a command. When it returns, the change is durable, and the data path was given it.
+    /// Carries out a command. When it returns, the change is durable, and the data path was given it. If it makes a rollout ask
+    /// for room, as an abort does, it returns when records have been counted for that and the data path has followed.
     ///
     /// # Errors
     /// [`WriteError`]; nothing changed then, unless the control plane stopped meanwhile.
@@ -206,14 +218,20 @@ struct Writer {
     store: Store,
     dataplane: Box<dyn DataPlane>,
     observer: Arc<dyn Observer>,
+    reaper: Arc<dyn Reaper>,
     state: watch::Sender<Arc<DesiredState>>,
     programmed: watch::Sender<Arc<Programmed>>,
+    /// How the data path goes from plan to plan, or why it does not; `None` before it has told what it runs.
+    chain: Option<Result<Chain, Obstacle>>,
     /// What the data path runs; `None` before the first installation.
     in_force: Option<Arc<DesiredState>>,
     queue: mpsc::Receiver<Job>,
     retry: Duration,
     clock: Arc<dyn Clock>,
-    looked: Looked,
+    /// When candidates were last measured.
+    sampled: Option<Timestamp>,
+    counting: Counting,
+    held: Vec<Held>,
 }
 
 impl Writer {
@@ -223,22 +241,25 @@ impl Writer {
         loop {
             let mut jobs = Vec::new();
             let patience = self.patience();
-            let received = match tokio::time::timeout(patience, self.queue.recv_many(&mut jobs, usize::MAX)).await {
-                Ok(received) => received,
-                Err(_elapsed) => {
+            tokio::select! {
+                count = self.counting.ended() => self.counted(count),
+                received = self.queue.recv_many(&mut jobs, usize::MAX) => {
+                    if received == 0 {
+                        return;
+                    }
+                    self.serve(jobs);
+                }
+                () = tokio::time::sleep(patience) => {
                     if self.programmed.borrow().reason().is_some() {
                         self.install();
                     } else {
                         self.follow_ports();
                     }
-                    self.follow();
-                    continue;
                 }
-            };
-            if received == 0 {
-                return;
             }
-            self.serve(jobs);
+            // Whatever came: commands that change nothing must not keep the clock from being looked at.
+            self.follow();
+            self.release();
         }
     }
 
@@ -257,9 +278,9 @@ impl Writer {
                         next = Some(state);
                     }
                     let generation = next.as_ref().unwrap_or(&old).generation();
-                    accepted.push((reply, changes, generation));
+                    accepted.push(Accepted { reply, changes, generation });
                 }
-                Err(rejected) => answer(reply, Err(rejected.into())),
+                Err(rejected) => send(reply, Err(rejected.into())),
             }
         }
         if let Some(next) = next
@@ -267,17 +288,14 @@ impl Writer {
         {
             tracing::error!(%error, "change not stored");
             let error = Arc::new(error);
-            for (reply, ..) in accepted {
-                answer(reply, Err(WriteError::Store(Arc::clone(&error))));
+            for Accepted { reply, .. } in accepted {
+                send(reply, Err(WriteError::Store(Arc::clone(&error))));
             }
             return;
         }
-        // Whatever came: commands that change nothing must not keep the clock from being looked at.
-        self.follow();
-        let programmed = Arc::clone(&self.programmed.borrow());
-        for (reply, changes, generation) in accepted {
-            answer(reply, Ok(Outcome { changes, generation, programmed: Arc::clone(&programmed) }));
-        }
+        // Rollouts go as far as the data path lets them before anybody is told; what is measured is looked at afterwards.
+        self.answer();
+        self.reply(&old, accepted);
     }
 
     fn state(&self) -> Arc<DesiredState> {
@@ -298,14 +316,30 @@ impl Writer {
         let state = self.state();
         let (revision, desired) = (state.revision(), state.generation());
         let before = Arc::clone(&self.programmed.borrow());
-        let (installed, installed_revision, error) = match self.dataplane.install(state.image()) {
+        let (installed, installed_revision, obstacle) = match self.program(&state) {
             Ok(installed) => {
                 self.in_force = Some(Arc::clone(&state));
                 (Some(installed), revision, None)
             }
-            Err(error) => (before.installed.clone(), before.installed_revision, Some(error)),
+            Err(obstacle) => (before.installed.clone(), before.installed_revision, Some(obstacle)),
         };
-        self.tell(Programmed { revision, desired, installed, installed_revision, error });
+        let is_alarm = obstacle.as_ref().is_some_and(Obstacle::is_alarm);
+        let error = obstacle.map(DataPlaneError::from);
+        self.tell(Programmed { revision, desired, installed, installed_revision, error }, is_alarm);
+    }
+
+    /// Has the data path run a state. What it runs is asked once; if that contradicts what is stored, a restart with other
+    /// files is needed.
+    fn program(&mut self, state: &DesiredState) -> Result<Installed, Obstacle> {
+        let chain = match &mut self.chain {
+            Some(chain) => chain,
+            None => {
+                let in_force = self.dataplane.in_force(state.setting().cluster.seed)?;
+                self.chain.insert(Chain::new(in_force, state))
+            }
+        };
+        let chain = chain.as_mut().map_err(|obstacle| obstacle.clone())?;
+        chain.follow(state, self.dataplane.as_mut(), &mut self.counting)
     }
 
     /// Notes which ports wait since interfaces went.
@@ -313,23 +347,19 @@ impl Writer {
         let before = Arc::clone(&self.programmed.borrow());
         if let (Some(pending), Some(installed)) = (self.dataplane.changed_ports(), &before.installed) {
             let installed = Some(Installed { pending, ..installed.clone() });
-            self.tell(Programmed { installed, ..Programmed::clone(&before) });
+            self.tell(Programmed { installed, ..Programmed::clone(&before) }, false);
         }
     }
 
-    fn tell(&mut self, after: Programmed) {
+    fn tell(&mut self, after: Programmed, is_alarm: bool) {
         let (before, desired) = (Arc::clone(&self.programmed.borrow()), after.desired);
         if after.reason() != before.reason() {
             match after.reason() {
+                Some(reason) if is_alarm => tracing::error!(generation = %desired, reason, "data path not programmed"),
                 Some(reason) => tracing::warn!(generation = %desired, reason, "data path not programmed in full"),
                 None => tracing::info!(generation = %desired, "data path programmed"),
             }
         }
         self.programmed.send_replace(Arc::new(after));
     }
-}
-
-/// A caller that has gone away needs no answer.
-fn answer(reply: oneshot::Sender<Result<Outcome, WriteError>>, result: Result<Outcome, WriteError>) {
-    drop(reply.send(result));
 }

@@ -2,6 +2,7 @@
 
 use chain_graph::Image;
 use chain_graph::model::{Protocol, Side};
+use chain_graph::plan::PlanRef;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -10,18 +11,45 @@ use xdp_layout::event::Traffic;
 use xdp_layout::flow::{FlowKey, FlowRecord};
 use xdp_layout::{AttachmentId, Counter, DropReason, Generation, InstanceId, Position, ReplicaSetId, TenantId, ViewId};
 
-/// A data path. One caller installs images; [`Observer`]s look at it meanwhile.
+/// A data path. One caller puts images in force; [`Observer`]s look at it meanwhile.
+///
+/// It goes from plan to plan in two operations, which are commands of a front end in [`chain_graph::phase`]: what is new is
+/// prepared beside what is in force, then one write switches. Both are level-triggered: the same image is given again after
+/// an error, or while ports are pending. Plan numbers never fall; they stay the same where only what is part of no plan
+/// changed, and skip where changes were waiting. Both block.
 pub trait DataPlane: Send {
-    /// Makes the data path do what an image says, and returns when it does. Level-triggered: the same image is given
-    /// again after an error, or while ports are pending. Plan numbers never fall; they stay the same where only ports
-    /// changed, and skip where changes were waiting. Blocks.
+    /// The plan that the data path runs, whoever put it in force; `None` if it runs none, or one whose digest it does not
+    /// know. `seed` is the cluster's.
     ///
-    /// A port whose interface is missing or down is no error: everything else is installed and the port reported as
+    /// # Errors
+    /// The data path is another cluster's, or could not be read.
+    fn in_force(&self, seed: [u64; 2]) -> Result<Option<PlanRef>, DataPlaneError>;
+
+    /// Writes what is new of an image beside what is in force, which no frame meets yet. What is left of an image that is
+    /// not entered goes when the next one is.
+    ///
+    /// # Errors
+    /// Not all of it could be written; what is in force goes on.
+    fn prepare(&mut self, image: &Arc<Image>) -> Result<(), DataPlaneError>;
+
+    /// Puts in force an image that was prepared last, by one write, then takes out what is gone. Returns when the data path
+    /// does what the image says.
+    ///
+    /// A port whose interface is missing or down is no error: everything else is in force and the port reported as
     /// [`PendingPort`].
     ///
     /// # Errors
-    /// The image could not be installed; the one before goes on.
-    fn install(&mut self, image: &Arc<Image>) -> Result<Installed, DataPlaneError>;
+    /// The image is not in force, or not all that is gone could be taken out. To be called again with the same image.
+    fn enter(&mut self, image: &Arc<Image>) -> Result<Installed, DataPlaneError>;
+
+    /// Both at once, for an image whose plan is in force, and where nobody has to agree.
+    ///
+    /// # Errors
+    /// Those of [`prepare`](Self::prepare) and [`enter`](Self::enter).
+    fn install(&mut self, image: &Arc<Image>) -> Result<Installed, DataPlaneError> {
+        self.prepare(image)?;
+        self.enter(image)
+    }
 
     /// The ports that wait now, if they are others than at the last installation or call: interfaces come and go without
     /// one. Asked often, so it must cost next to nothing.
@@ -29,15 +57,21 @@ pub trait DataPlane: Send {
         None
     }
 
+    /// A handle to look at the data path while images are installed.
+    fn observer(&self) -> Arc<dyn Observer>;
+
+    /// A handle to end flows while images are installed.
+    fn reaper(&self) -> Arc<dyn Reaper>;
+}
+
+/// Ends flows. Calls block for as long as a walk over the connection table takes.
+pub trait Reaper: Send + Sync {
     /// Resets every flow of a view: TCP flows hear of it from the front end, all lose their records. Returns how many there
-    /// were. Doing it again does no harm. Blocks.
+    /// were. Doing it again does no harm.
     ///
     /// # Errors
     /// The flows could not be reset, or not all of them.
-    fn reset_flows(&mut self, tenant: TenantId, view: ViewId) -> Result<u64, DataPlaneError>;
-
-    /// A handle to look at the data path while images are installed.
-    fn observer(&self) -> Arc<dyn Observer>;
+    fn reset_flows(&self, tenant: TenantId, view: ViewId) -> Result<u64, DataPlaneError>;
 }
 
 /// Looks at a data path. Calls block for as long as reading kernel maps takes.
@@ -86,6 +120,8 @@ pub struct Census {
     pub generation: Option<Generation>,
     /// Views that a record or a note names; absent means none does.
     pub views: BTreeMap<(TenantId, ViewId), ViewCensus>,
+    /// How long the walk over the connection table kept a processor busy.
+    pub cost: Duration,
 }
 
 /// Records of one view.

@@ -1,7 +1,7 @@
 //! Desired state: a deterministic state machine, its durable store, and the one writer that drives the data path.
 //!
 //! ```text
-//! Command --DesiredState::apply--> Applied --Store::commit--> durable --DataPlane::install--> programmed
+//! Command --DesiredState::apply--> Applied --Store::commit--> durable --DataPlane::prepare, enter--> programmed
 //!            pure, all or nothing             fsync                     level-triggered
 //! ```
 //!
@@ -28,8 +28,8 @@ pub use command::{Action, Change, Command, Operation, Precondition, REQUEST_ID_M
 pub use control::{ControlOptions, ControlPlane, Outcome, Programmed, WriteError};
 pub use dataplane::{
     Census, Counters, DataPlane, DataPlaneError, DataPlaneStatus, FlowEntry, FlowPage, FlowQuery, FlowUsage, Hop,
-    HopReason, HopTarget, Installed, Observer, PendingPort, PendingReason, PortOwner, Trace, TraceEnd, TraceQuery,
-    ViewCensus, ViewCounters,
+    HopReason, HopTarget, Installed, Observer, PendingPort, PendingReason, PortOwner, Reaper, Trace, TraceEnd,
+    TraceQuery, ViewCensus, ViewCounters,
 };
 pub use memo::RequestMemo;
 pub use resource::{

@@ -9,7 +9,7 @@ use testbed::scenario::{Stage, TRANSPARENT, firewalls, function, host, plain};
 use testbed::traffic::{Connections, EchoServer, Ping};
 use testbed::{Documents, FrontEnd, Host, Testbed, require};
 use xdp_layout::names;
-use xdp_layout::plan::{ActiveWord, BANK_WORDS, PAGE_SLOTS, REPLICA_SETS_MAX, TableWord};
+use xdp_layout::plan::{ActiveWord, BANK_WORDS, DIGEST_WORD, PAGE_SLOTS, REPLICA_SETS_MAX, TableWord};
 
 const SERVICE: u16 = 7000;
 
@@ -56,12 +56,12 @@ impl World {
         Array::try_from(Map::Array(data)).expect("an array")
     }
 
-    /// Where the plan in force has tables and views: the words of its bank, by index.
+    /// Where the plan in force has tables and views: the words of its bank, by index, apart from the digest.
     fn words(&self) -> BTreeMap<u32, u64> {
         let active = ActiveWord(self.map(names::ACTIVE).get(&0, 0).expect("the active word"));
         let plan = self.map::<u64>(names::PLAN);
         let word = |index| (index, plan.get(&(active.bank() * BANK_WORDS + index), 0).expect("a word"));
-        (0..BANK_WORDS).map(word).filter(|(_, word)| *word != 0).collect()
+        (DIGEST_WORD + 1..BANK_WORDS).map(word).filter(|(_, word)| *word != 0).collect()
     }
 
     /// The u16 at an index of the pages.
@@ -174,4 +174,30 @@ fn a_data_path_of_another_state_is_refused_and_goes_on() {
     world.front_end.wait_programmed();
     assert_eq!(world.words(), words);
     assert!(world.ping());
+}
+
+#[test]
+fn a_plan_that_contradicts_the_stored_one_is_kept() {
+    require!();
+    let mut world = World::new();
+    assert!(world.ping());
+    let words = world.words();
+    world.front_end.kill().expect("kill -9");
+    let active = ActiveWord(world.map(names::ACTIVE).get(&0, 0).expect("the active word"));
+    let (mut plan, index) = (world.map::<u64>(names::PLAN), active.bank() * BANK_WORDS + DIGEST_WORD);
+    let digest = plan.get(&index, 0).expect("the digest");
+    assert_ne!(digest, 0);
+    plan.set(index, !digest, 0).expect("write the digest");
+    world.front_end.restart().expect("restart");
+    let status = world.front_end.json(&["status"]);
+    let reason = status["reason"].as_str().unwrap_or_default();
+    assert!(reason.contains("same number, other content"), "{status:#}");
+    println!("{reason}");
+    assert_eq!(world.words(), words);
+    assert!(world.ping());
+    world.front_end.kill().expect("kill -9");
+    plan.set(index, digest, 0).expect("write the digest");
+    world.front_end.restart().expect("restart");
+    world.front_end.wait_programmed();
+    assert_eq!(world.words(), words);
 }

@@ -4,17 +4,18 @@ use crate::ask::FrameSocket;
 use crate::clock;
 use crate::error::{Error, Result, describe};
 use crate::events;
-use crate::install::Installer;
+use crate::install::{Installer, Prepared};
 use crate::links::{self, Links};
 use crate::loader::{Hook, Loader};
 use crate::maps::{self, Gauges, Maps};
 use crate::observe::Watcher;
 use crate::views::Watch;
-use aya::maps::{MapData, RingBuf};
+use aya::maps::{MapData, MapError, RingBuf};
 use chain_graph::Image;
 use chain_graph::map::Map;
+use chain_graph::plan::PlanRef;
 use imbl::OrdSet;
-use state_sync::{DataPlane, DataPlaneError, Installed, Observer, PendingPort, ViewCounters};
+use state_sync::{DataPlane, DataPlaneError, Installed, Observer, PendingPort, Reaper, ViewCounters};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,7 +27,7 @@ use xdp_layout::event::Sweep;
 use xdp_layout::flow::FlowKey;
 use xdp_layout::plan::ViewKey;
 use xdp_layout::port::Target;
-use xdp_layout::{AttachmentId, TenantId, ViewId};
+use xdp_layout::{AttachmentId, TenantId};
 
 /// MAC address that every front end answers with: hosts and routed functions keep it when a flow moves between nodes.
 /// Locally administered.
@@ -89,6 +90,8 @@ pub(crate) struct Inner {
     loader: Loader,
     installer: Installer,
     image: Option<Arc<Image>>,
+    /// The image that was prepared last, with what is to follow; nothing is, where it is in force already.
+    prepared: Option<(Arc<Image>, Option<Prepared>)>,
     /// Interfaces as last read; `None` after a change.
     links: Option<Arc<Links>>,
     is_first: bool,
@@ -97,8 +100,9 @@ pub(crate) struct Inner {
 }
 
 impl Inner {
-    /// Installs an image. The tenants that are gone with it, whose records nobody needs any more.
-    fn install(&mut self, image: &Arc<Image>) -> Result<Vec<TenantId>> {
+    /// Writes an image beside what is in force.
+    fn prepare(&mut self, image: &Arc<Image>) -> Result<()> {
+        self.prepared = None;
         self.claim(image.plan().content().seed)?;
         // Interfaces are read again when one has changed, which the watch tells, and when one is missing.
         let links = match self.links.take() {
@@ -107,11 +111,25 @@ impl Inner {
         };
         self.links = Some(Arc::clone(&links));
         let is_same = self.image.as_ref().is_some_and(|known| Arc::ptr_eq(known, image));
-        if is_same && self.installer.is_current(&links) && !self.has_leavers {
-            return Ok(Vec::new());
+        let is_done = is_same && self.installer.is_current(&links) && !self.has_leavers;
+        let prepared = if is_done {
+            None
+        } else {
+            self.has_leavers |= self.installer.loses_tenants(image);
+            Some(self.installer.prepare(image, &links, &mut self.loader)?)
+        };
+        self.prepared = Some((Arc::clone(image), prepared));
+        Ok(())
+    }
+
+    /// Puts an image in force. The tenants that are gone with it, whose records nobody needs any more.
+    fn enter(&mut self, image: &Arc<Image>) -> Result<Vec<TenantId>> {
+        // Interfaces that came or went meanwhile have made void what was prepared.
+        if !self.prepared.as_ref().is_some_and(|(prepared, _)| Arc::ptr_eq(prepared, image)) {
+            self.prepare(image)?;
         }
-        self.has_leavers |= self.installer.loses_tenants(image);
-        self.installer.install(image, &links, &mut self.loader)?;
+        let Some((_, Some(prepared))) = self.prepared.take() else { return Ok(Vec::new()) };
+        self.installer.enter(image, prepared, &mut self.loader)?;
         if self.is_first {
             self.detach_leftovers()?;
             self.is_first = false;
@@ -120,17 +138,23 @@ impl Inner {
         if self.has_leavers { self.installer.leavers(image) } else { Ok(Vec::new()) }
     }
 
-    /// Makes the data path that of the cluster with this seed. Views, records and ids of another state mean other things.
+    /// The configuration, if the data path is that of the cluster with this seed or of none. Views, records and ids of
+    /// another state mean other things.
+    fn owned(&self, seed: [u64; 2]) -> Result<Config> {
+        let config = self.installer.maps.config.get(&0, 0).map_err(unconfigured)?;
+        if config.flow_key != seed && config.flow_key != [0, 0] {
+            return Err(Error::Foreign { path: self.loader.directory().to_owned() });
+        }
+        Ok(config)
+    }
+
+    /// Makes the data path that of the cluster with this seed.
     fn claim(&mut self, seed: [u64; 2]) -> Result<()> {
-        let failed = |source| Error::Map { map: xdp_layout::names::CONFIG, source };
-        let config = self.installer.maps.config.get(&0, 0).map_err(failed)?;
+        let config = self.owned(seed)?;
         if config.flow_key == seed {
             return Ok(());
         }
-        if config.flow_key != [0, 0] {
-            return Err(Error::Foreign { path: self.loader.directory().to_owned() });
-        }
-        self.installer.maps.config.set(0, Config { flow_key: seed, ..config }, 0).map_err(failed)
+        self.installer.maps.config.set(0, Config { flow_key: seed, ..config }, 0).map_err(unconfigured)
     }
 
     fn detach_leftovers(&mut self) -> Result<()> {
@@ -219,6 +243,7 @@ impl Agent {
             loader,
             installer,
             image: None,
+            prepared: None,
             links: None,
             is_first: true,
             has_leavers: true,
@@ -255,10 +280,13 @@ impl Drop for Agent {
     }
 }
 
+fn unconfigured(source: MapError) -> Error {
+    Error::Map { map: xdp_layout::names::CONFIG, source }
+}
+
 /// Writes the configuration. Keys survive a restart, since records are tagged with them.
 fn configure(maps: &mut Maps, options: Options, rate: u32) -> Result<()> {
-    let failed = |source| Error::Map { map: xdp_layout::names::CONFIG, source };
-    let known = maps.config.get(&0, 0).map_err(failed)?;
+    let known = maps.config.get(&0, 0).map_err(unconfigured)?;
     let tag_key = if known.magic == MAGIC { known.tag_key } else { random()? };
     let config = Config {
         magic: MAGIC,
@@ -270,7 +298,7 @@ fn configure(maps: &mut Maps, options: Options, rate: u32) -> Result<()> {
         mac: FRONT_END_MAC,
         ..known
     };
-    maps.config.set(0, config, 0).map_err(failed)
+    maps.config.set(0, config, 0).map_err(unconfigured)
 }
 
 fn random() -> Result<u64> {
@@ -282,10 +310,20 @@ fn random() -> Result<u64> {
 }
 
 impl DataPlane for Agent {
-    fn install(&mut self, image: &Arc<Image>) -> std::result::Result<Installed, DataPlaneError> {
+    fn in_force(&self, seed: [u64; 2]) -> std::result::Result<Option<PlanRef>, DataPlaneError> {
+        let inner = locked(&self.inner);
+        inner.owned(seed).map_err(|e| describe("take over what runs", &e))?;
+        Ok(inner.installer.in_force())
+    }
+
+    fn prepare(&mut self, image: &Arc<Image>) -> std::result::Result<(), DataPlaneError> {
+        locked(&self.inner).prepare(image).map_err(|e| describe("prepare the plan", &e))
+    }
+
+    fn enter(&mut self, image: &Arc<Image>) -> std::result::Result<Installed, DataPlaneError> {
         let (gone, pending) = {
             let mut inner = locked(&self.inner);
-            let gone = inner.install(image).map_err(|e| describe("install the plan", &e))?;
+            let gone = inner.enter(image).map_err(|e| describe("enter the plan", &e))?;
             (gone, inner.installer.placed().pending.clone())
         };
         if !gone.is_empty() {
@@ -310,12 +348,12 @@ impl DataPlane for Agent {
         Some(now.iter().cloned().collect())
     }
 
-    fn reset_flows(&mut self, tenant: TenantId, view: ViewId) -> std::result::Result<u64, DataPlaneError> {
-        self.watcher.reset(tenant, view).map_err(|e| describe("reset the flows of a view", &e))
-    }
-
     fn observer(&self) -> Arc<dyn Observer> {
         Arc::clone(&self.watcher) as Arc<dyn Observer>
+    }
+
+    fn reaper(&self) -> Arc<dyn Reaper> {
+        Arc::clone(&self.watcher) as Arc<dyn Reaper>
     }
 }
 
@@ -332,8 +370,9 @@ fn follow_links(watch: &links::Watch, inner: &Mutex<Inner>, stop: &AtomicBool) {
         }
         let mut inner = locked(inner);
         inner.links = None;
+        inner.prepared = None;
         if let Some(image) = inner.image.clone()
-            && let Err(error) = inner.install(&image)
+            && let Err(error) = inner.enter(&image)
         {
             tracing::warn!(error = %describe("follow interfaces", &error), "ports not up to date");
         }

@@ -19,7 +19,7 @@ use bank::Banks;
 use chain_graph::Image;
 use chain_graph::image::TenantImage;
 use chain_graph::map::{Change, Map, changes};
-use chain_graph::plan::ActiveViews;
+use chain_graph::plan::{ActiveViews, PlanRef};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use tables::Tables;
@@ -57,6 +57,8 @@ pub(crate) struct Installer {
     /// What this install frees: no plan in force leads to it once the install has switched.
     freeing: Vec<Freed>,
     grace: Grace,
+    /// Something is prepared that was not entered.
+    is_open: bool,
 }
 
 /// What differs between the last image and the next one: everything, where the last one is not known or where interfaces
@@ -87,7 +89,7 @@ fn all<K: Ord, V>(map: &Map<K, V>) -> Vec<Change<'_, K, V>> {
 }
 
 /// What was written beside the plan in force, and has to follow once it is in force.
-struct Prepared {
+pub(crate) struct Prepared {
     placed: Placed,
     links: Arc<Links>,
     tables: tables::Map,
@@ -120,6 +122,7 @@ impl Installer {
             freed: VecDeque::new(),
             freeing: Vec::new(),
             grace,
+            is_open: false,
         };
         installer.recover()?;
         Ok(installer)
@@ -128,6 +131,11 @@ impl Installer {
     /// Generation of the plan in force, 0 for none.
     pub(crate) fn generation(&self) -> u64 {
         self.banks.active().generation()
+    }
+
+    /// The plan in force; `None` before the first, and where an earlier process did not write its digest.
+    pub(crate) fn in_force(&self) -> Option<PlanRef> {
+        self.banks.in_force()
     }
 
     /// Counters of views on trial.
@@ -167,21 +175,34 @@ impl Installer {
         Ok(known.filter(|id| !image.tenants().contains_key(id)).collect())
     }
 
-    /// Makes the maps say what the image says. After an error the next call mends what this one left.
-    pub(crate) fn install(&mut self, image: &Arc<Image>, links: &Arc<Links>, loader: &mut Loader) -> Result<()> {
-        self.give_back();
-        let prepared = self.prepare(image, links, loader);
-        let installed = prepared.and_then(|prepared| self.enter(image, prepared, loader));
-        self.retire();
-        if installed.is_err() {
-            self.image = None;
-            self.tenants.clear();
+    /// Writes what is new of an image beside what is in force. The next call mends what is left of it after an error, or if
+    /// it is not entered.
+    pub(crate) fn prepare(&mut self, image: &Image, links: &Arc<Links>, loader: &mut Loader) -> Result<Prepared> {
+        if std::mem::replace(&mut self.is_open, true) {
+            self.distrust();
         }
-        installed
+        self.give_back();
+        let prepared = self.write(image, links, loader);
+        self.retire();
+        prepared.inspect_err(|_| self.distrust())
     }
 
-    /// Writes what is new beside what is in force. New keys lead to what is not in force.
-    fn prepare(&mut self, image: &Image, links: &Arc<Links>, loader: &mut Loader) -> Result<Prepared> {
+    /// Makes the maps say what was prepared, and nothing else. After an error the next preparation mends what this left.
+    pub(crate) fn enter(&mut self, image: &Arc<Image>, prepared: Prepared, loader: &mut Loader) -> Result<()> {
+        let entered = self.switch(image, prepared, loader);
+        self.retire();
+        self.is_open = false;
+        entered.inspect_err(|_| self.distrust())
+    }
+
+    /// The maps may hold something else than the last image.
+    fn distrust(&mut self) {
+        self.image = None;
+        self.tenants.clear();
+    }
+
+    /// New keys lead to what is not in force.
+    fn write(&mut self, image: &Image, links: &Arc<Links>, loader: &mut Loader) -> Result<Prepared> {
         let (placed, links) = self.attach(image, links, loader);
         let before = self.image.clone().filter(|_| self.has_seen(&links));
         let delta = Delta::new(before.as_deref(), image);
@@ -199,7 +220,7 @@ impl Installer {
 
     /// Switches. Keys that change their value follow: what they lead to is in the bank by then, and what they led to still
     /// is. Keys that go, go last.
-    fn enter(&mut self, image: &Arc<Image>, prepared: Prepared, loader: &mut Loader) -> Result<()> {
+    fn switch(&mut self, image: &Arc<Image>, prepared: Prepared, loader: &mut Loader) -> Result<()> {
         let Prepared { placed, links, tables, words, fresh, entries: (old, new) } = prepared;
         let before = self.image.clone().filter(|_| self.has_seen(&links));
         let delta = Delta::new(before.as_deref(), image);

@@ -7,7 +7,7 @@ use chain_graph::model::Side;
 use chain_graph::{Image, ImageTables, addr_of};
 use state_sync::{
     Census, Counters, DataPlaneError, DataPlaneStatus, FlowEntry, FlowPage, FlowQuery, FlowUsage, Hop, HopReason,
-    HopTarget, Observer, Trace, TraceEnd, TraceQuery, ViewCounters,
+    HopTarget, Observer, Reaper, Trace, TraceEnd, TraceQuery, ViewCounters,
 };
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -307,5 +307,11 @@ impl Observer for Watcher {
     ) -> std::result::Result<Option<ViewCounters>, DataPlaneError> {
         let key = ViewKey { tenant: tenant.get(), view: view.get() };
         locked(&self.inner).view_counters(key).map_err(|e| describe("read the counters of a view", &e))
+    }
+}
+
+impl Reaper for Watcher {
+    fn reset_flows(&self, tenant: TenantId, view: ViewId) -> std::result::Result<u64, DataPlaneError> {
+        self.reset(tenant, view).map_err(|e| describe("reset the flows of a view", &e))
     }
 }

@@ -12,6 +12,7 @@ use chain_graph::plan::ActiveViews;
 use state_sync::{Census, ViewCounters};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Instant;
 use xdp_layout::event::{Sweep, ViewTraffic};
 use xdp_layout::flow::FlowState;
 use xdp_layout::names;
@@ -111,6 +112,7 @@ impl Watcher {
             object: "programs that run by an older plan".to_owned(),
             source,
         })?;
+        let began = Instant::now();
         let mut census = Census { generation, ..Census::default() };
         self.gauges.scan(|key, record| {
             let (Some(tenant), Some(view)) = (key.tenant(), record.view()) else { return };
@@ -123,7 +125,7 @@ impl Watcher {
                 *counted.instances.entry(id).or_default() += 1;
             }
         })?;
-        Ok(census)
+        Ok(Census { cost: began.elapsed(), ..census })
     }
 
     /// Has a view's TCP flows reset and deletes the records of its others.

@@ -5,9 +5,10 @@ use api::v1;
 use api::v1::resource::Resource as Union;
 use api::{Address, Listener};
 use chain_graph::Image;
+use chain_graph::plan::PlanRef;
 use state_sync::{
     Census, ControlOptions, ControlPlane, Counters, DataPlane, DataPlaneError, DataPlaneStatus, FlowEntry, FlowPage,
-    FlowQuery, FlowUsage, Hop, HopReason, HopTarget, Installed, Observer, Store, Trace, TraceEnd, TraceQuery,
+    FlowQuery, FlowUsage, Hop, HopReason, HopTarget, Installed, Observer, Reaper, Store, Trace, TraceEnd, TraceQuery,
     ViewCensus, ViewCounters,
 };
 use std::path::{Path, PathBuf};
@@ -28,18 +29,32 @@ impl Fake {
 }
 
 impl DataPlane for Fake {
-    fn install(&mut self, image: &Arc<Image>) -> Result<Installed, DataPlaneError> {
+    fn in_force(&self, _seed: [u64; 2]) -> Result<Option<PlanRef>, DataPlaneError> {
+        Ok(None)
+    }
+
+    fn prepare(&mut self, _image: &Arc<Image>) -> Result<(), DataPlaneError> {
+        Ok(())
+    }
+
+    fn enter(&mut self, image: &Arc<Image>) -> Result<Installed, DataPlaneError> {
         *self.0.lock().expect("no panic before") = Some(Arc::clone(image));
         let plan = image.plan();
         Ok(Installed { generation: plan.generation(), digest: plan.digest(), pending: Vec::new() })
     }
 
-    fn reset_flows(&mut self, _tenant: TenantId, _view: ViewId) -> Result<u64, DataPlaneError> {
-        Ok(0)
-    }
-
     fn observer(&self) -> Arc<dyn Observer> {
         Arc::new(self.clone())
+    }
+
+    fn reaper(&self) -> Arc<dyn Reaper> {
+        Arc::new(self.clone())
+    }
+}
+
+impl Reaper for Fake {
+    fn reset_flows(&self, _tenant: TenantId, _view: ViewId) -> Result<u64, DataPlaneError> {
+        Ok(0)
     }
 }
 
@@ -89,7 +104,7 @@ impl Observer for Fake {
         let (tenant, view) = (TenantId::new(1).expect("a number"), ViewId::new(1).expect("a number"));
         let generation = self.image().map(|image| image.plan().generation());
         let found = ViewCensus { records: 1, instances: Default::default() };
-        Ok(Census { generation, views: [((tenant, view), found)].into() })
+        Ok(Census { generation, views: [((tenant, view), found)].into(), ..Census::default() })
     }
 
     fn view_counters(&self, _tenant: TenantId, _view: ViewId) -> Result<Option<ViewCounters>, DataPlaneError> {

@@ -1,30 +1,20 @@
-//! Rollouts after an installation: their commands are answered, their candidates measured, what drains is counted.
+//! Rollouts after an installation: their commands are answered, their candidates measured.
 //!
 //! Everything that is seen goes to the state machine as a [`Report`], like any other command. What is due is decided by the
 //! clock that the state machine is told, so that the two never disagree.
 
 use super::{Writer, measure};
 use crate::command::{Command, Operation};
-use crate::dataplane::{Census, PendingPort};
+use crate::dataplane::PendingPort;
 use crate::rollout::{Report, RolloutVerb};
 use crate::state::{Applied, DesiredState};
 use chain_graph::model::ObjectKey;
-use chain_graph::rollout::{self, Action, Phase, RecordCount, Rollout, Sample, Sequence, Span, Timestamp, Verdict};
-use std::collections::BTreeMap;
+use chain_graph::rollout::{self, Action, Phase, Rollout, Sample, Span, Timestamp};
 use std::sync::Arc;
 use std::time::Duration;
-use xdp_layout::ViewId;
 
-/// Time between two samples of a candidate, and between two counts of records.
+/// Time between two samples of a candidate.
 const INTERVAL: Span = Span::from_secs(1);
-
-/// When the data path was last looked at, and for which questions for room.
-#[derive(Debug, Default)]
-pub(super) struct Looked {
-    samples: Option<Timestamp>,
-    census: Option<Timestamp>,
-    asked: BTreeMap<ObjectKey, Sequence>,
-}
 
 /// Whether it is time again. A clock that was set back makes it so.
 fn is_due(last: Option<Timestamp>, now: Timestamp) -> bool {
@@ -37,7 +27,7 @@ fn running(state: &DesiredState) -> impl Iterator<Item = &Rollout> {
 }
 
 /// The commands that are in force.
-fn commands(state: &DesiredState) -> Vec<(ObjectKey, rollout::Command)> {
+pub(super) fn commands(state: &DesiredState) -> Vec<(ObjectKey, rollout::Command)> {
     running(state).filter_map(|rollout| Some((rollout.graph().clone(), rollout.command()?))).collect()
 }
 
@@ -46,17 +36,13 @@ impl Writer {
     pub(super) fn follow(&mut self) {
         let now = self.clock.now();
         self.answer();
-        if is_due(self.looked.samples, now) {
-            self.looked.samples = Some(now);
+        if is_due(self.sampled, now) {
+            self.sampled = Some(now);
             self.sample_all();
         }
         self.tick(now);
         self.answer();
-        while self.wants_census(now) {
-            self.looked.census = Some(now);
-            self.take_census();
-            self.answer();
-        }
+        self.count_if_due(now);
     }
 
     /// How long to wait for a command before there is something to do.
@@ -69,8 +55,8 @@ impl Writer {
     }
 
     /// Answers the commands of all rollouts until the data path has carried out none of them. Every answer brings a rollout
-    /// a step further, so this ends. Questions for room are left to the census.
-    fn answer(&mut self) {
+    /// a step further, so this ends. Questions for room are left to the next count.
+    pub(super) fn answer(&mut self) {
         loop {
             let mut is_answered = false;
             for (key, command) in commands(&self.state()) {
@@ -117,7 +103,7 @@ impl Writer {
         }
     }
 
-    fn pending(&self) -> Vec<PendingPort> {
+    pub(super) fn pending(&self) -> Vec<PendingPort> {
         let programmed = self.programmed.borrow();
         programmed.installed.as_ref().map(|installed| installed.pending.clone()).unwrap_or_default()
     }
@@ -153,80 +139,14 @@ impl Writer {
         }
     }
 
-    /// Whether records are to be counted: at once for a question that is new, else from time to time while anything drains
-    /// or asks for room.
-    fn wants_census(&mut self, now: Timestamp) -> bool {
-        let state = self.state();
-        let questions = commands(&state).into_iter();
-        let questions = questions.filter(|(_, command)| command.action == Action::ReportCapacity);
-        let asked: BTreeMap<ObjectKey, Sequence> = questions.map(|(key, command)| (key, command.sequence)).collect();
-        let is_new = asked.iter().any(|(key, sequence)| self.looked.asked.get(key) != Some(sequence));
-        let is_wanted = !asked.is_empty() || state.draining().next().is_some();
-        self.looked.asked = asked;
-        is_new || is_wanted && is_due(self.looked.census, now)
-    }
-
-    fn take_census(&mut self) {
-        let census = match self.observer.census() {
-            Ok(census) => census,
-            Err(error) => {
-                tracing::warn!(%error, "records not counted");
-                return;
-            }
-        };
-        for (key, command) in commands(&self.state()) {
-            if command.action == Action::ReportCapacity {
-                self.tell_capacity((&key, command.sequence), (command.stable, command.target), &census);
-            }
-        }
-        let state = self.state();
-        let draining = state.lineages.iter().filter(|(_, lineage)| !lineage.draining.is_empty());
-        // All at once: views that retire together are one plan and one installation.
-        let counts = draining.filter_map(|(key, _)| Some((key.clone(), self.count(key, &census)?))).collect();
-        self.report_all(counts);
-    }
-
-    fn tell_capacity(&mut self, (key, sequence): (&ObjectKey, Sequence), views: (ViewId, ViewId), census: &Census) {
-        let Some(in_force) = &self.in_force else { return };
-        let pending = self.pending();
-        let report = measure::capacity(&self.state(), in_force, (key, sequence), views, (census, &pending));
-        if let Some(report) = report {
-            self.report(key, Report::Capacity(report));
-        }
-    }
-
-    /// How many records the draining views of a graph have; `None` if that cannot be told. Flows are reset before that is
-    /// noted: done twice it does no harm, left out it would.
-    fn count(&mut self, key: &ObjectKey, census: &Census) -> Option<Report> {
-        let (state, now) = (self.state(), self.clock.now());
-        let (lineage, generation) = state.lineages.get(key).zip(census.generation)?;
-        let tenant = measure::tenant(&state, key)?;
-        let mut counts = BTreeMap::new();
-        for draining in &lineage.draining {
-            let view = draining.view();
-            let records = census.views.get(&(tenant, view)).map_or(0, |census| census.records);
-            counts.insert(view, records);
-            if draining.step(Some(RecordCount { records, generation }), now).1 == Verdict::ResetFlows {
-                match self.dataplane.reset_flows(tenant, view) {
-                    Ok(flows) => tracing::info!(graph = %key, %view, flows, "flows of a draining view reset"),
-                    Err(error) => {
-                        tracing::warn!(graph = %key, %view, %error, "flows of a draining view not reset");
-                        return None;
-                    }
-                }
-            }
-        }
-        Some(Report::Count { generation, records: counts })
-    }
-
     /// Tells the state machine; whether anybody can see a difference.
-    fn report(&mut self, key: &ObjectKey, report: Report) -> bool {
-        self.report_all(vec![(key.clone(), report)])
+    pub(super) fn report(&mut self, key: &ObjectKey, report: Report) -> bool {
+        self.report_all(vec![(key.clone(), report)], self.clock.now())
     }
 
     /// Tells the state machine of several graphs in one command; whether anybody can see a difference. What nobody can see
     /// is not stored.
-    fn report_all(&mut self, reports: Vec<(ObjectKey, Report)>) -> bool {
+    pub(super) fn report_all(&mut self, reports: Vec<(ObjectKey, Report)>, now: Timestamp) -> bool {
         if reports.is_empty() {
             return false;
         }
@@ -234,7 +154,7 @@ impl Writer {
         let keys: Vec<ObjectKey> = reports.iter().map(|(key, _)| key.clone()).collect();
         let operation = |(graph, report)| Operation::Rollout { graph, verb: RolloutVerb::Report(report) };
         let command = Command::batch(reports.into_iter().map(operation).collect());
-        match old.apply(&command, self.clock.now()) {
+        match old.apply(&command, now) {
             Ok(Applied { state, changes, changed: true }) => match self.adopt(&old, state, &changes) {
                 Ok(()) => true,
                 Err(error) => {

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "every test file uses a part")]
 
+pub(crate) mod fake;
+
 use chain_graph::Cluster;
 use chain_graph::model::{
     Budget, EdgeFrom, EdgeTo, Forwarding, GraphEdge, GraphNode, MacAddr, Port, Ports, ResourceName, Side, Tenancy,

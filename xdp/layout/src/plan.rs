@@ -11,8 +11,11 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 pub const REPLICA_SETS_MAX: u32 = 32_768;
 /// Graph words in a bank.
 pub const GRAPHS_MAX: u32 = 32_768;
-/// Words in a bank: replica sets first, then graphs.
+/// Words in a bank: replica sets first, then graphs. No replica set has number 0: that word is [`DIGEST_WORD`].
 pub const BANK_WORDS: u32 = REPLICA_SETS_MAX + GRAPHS_MAX;
+/// The word of a bank that holds the digest of its plan; 0 where that is not known. No frame is forwarded by it: it tells
+/// who takes the data path over what it runs.
+pub const DIGEST_WORD: u32 = 0;
 /// Banks. A bank is reused only after a grace period; more than two let several installs share one.
 pub const BANKS: u32 = 8;
 /// View slots in the view array.

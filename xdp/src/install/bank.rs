@@ -7,13 +7,16 @@ use crate::maps::Maps;
 use crate::sys::Mapping;
 use chain_graph::Plan;
 use chain_graph::map::{Map, changes};
+use chain_graph::plan::PlanRef;
 use std::collections::BTreeSet;
-use xdp_layout::plan::{ActiveWord, BANK_WORDS, BANKS, GraphWord, REPLICA_SETS_MAX};
-use xdp_layout::{GraphId, ReplicaSetId, TenantId, ViewId};
+use xdp_layout::plan::{ActiveWord, BANK_WORDS, BANKS, DIGEST_WORD, GraphWord, REPLICA_SETS_MAX};
+use xdp_layout::{Generation, GraphId, ReplicaSetId, TenantId, ViewId};
 
 /// Which bank is in force, and what lies in the others.
 pub(super) struct Banks {
     active: ActiveWord,
+    /// Digest of the plan in force; 0 where it is not known.
+    digest: u64,
     /// Graphs and replica sets that have a word in the bank in force, and their words.
     words: Map<u32, u64>,
     /// For each bank the words in which it may differ from the one in force; `None` for all.
@@ -32,8 +35,10 @@ fn word_of_graph(graph: GraphId) -> u32 {
 
 impl Banks {
     pub(super) fn new(maps: &Maps, grace: &Grace) -> Self {
+        let active = ActiveWord(maps.active.read(0));
         Self {
-            active: ActiveWord(maps.active.read(0)),
+            active,
+            digest: maps.plan.read((active.bank() * BANK_WORDS + DIGEST_WORD) as usize),
             words: Map::new(),
             stale: [const { None }; BANKS as usize],
             // Everything may be read by programs that run since before this process.
@@ -43,6 +48,12 @@ impl Banks {
 
     pub(super) fn active(&self) -> ActiveWord {
         self.active
+    }
+
+    /// The plan in force; `None` before the first, and where its digest is not known.
+    pub(super) fn in_force(&self) -> Option<PlanRef> {
+        let generation = Generation::new(self.active.generation())?;
+        (self.digest != 0).then_some(PlanRef { generation, digest: self.digest })
     }
 
     /// Takes note of what an earlier process put in force.
@@ -83,6 +94,8 @@ impl Banks {
                 }
             }
         }
+        array.write(base + DIGEST_WORD as usize, &[plan.digest()]);
+        self.digest = plan.digest();
         self.note_stale(&changed);
         self.stale[bank as usize] = Some(BTreeSet::new());
         let left = self.active.bank() as usize;

@@ -105,9 +105,13 @@ impl Inner {
         self.prepared = None;
         self.claim(image.plan().content().seed)?;
         // Interfaces are read again when one has changed, which the watch tells, and when one is missing.
-        let links = match self.links.take() {
-            Some(known) if !self.installer.lacks(image, &known) => known,
-            _ => Arc::new(links::dump()?),
+        let known = self.links.take().map(|known| (self.installer.place(image, &known), known));
+        let (placed, links) = match known.filter(|(placed, _)| placed.pending.is_empty()) {
+            Some(known) => known,
+            None => {
+                let links = Arc::new(links::dump()?);
+                (self.installer.place(image, &links), links)
+            }
         };
         self.links = Some(Arc::clone(&links));
         let is_same = self.image.as_ref().is_some_and(|known| Arc::ptr_eq(known, image));
@@ -115,8 +119,9 @@ impl Inner {
         let prepared = if is_done {
             None
         } else {
-            self.has_leavers |= self.installer.loses_tenants(image);
-            Some(self.installer.prepare(image, &links, &mut self.loader)?)
+            let prepared = self.installer.prepare(image, placed, &links, &mut self.loader)?;
+            self.has_leavers |= prepared.loses_tenants();
+            Some(prepared)
         };
         self.prepared = Some((Arc::clone(image), prepared));
         Ok(())

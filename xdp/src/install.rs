@@ -18,7 +18,7 @@ use crate::views::Watch;
 use bank::Banks;
 use chain_graph::Image;
 use chain_graph::image::TenantImage;
-use chain_graph::map::{Change, Map, changes};
+use chain_graph::map::{Map, changes};
 use chain_graph::plan::{ActiveViews, PlanRef};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -63,33 +63,47 @@ pub(crate) struct Installer {
 
 /// What differs between the last image and the next one: everything, where the last one is not known or where interfaces
 /// have changed.
-struct Delta<'a> {
+struct Delta {
     is_full: bool,
-    tenants: Vec<Change<'a, TenantId, Arc<TenantImage>>>,
-    graphs: Vec<Change<'a, GraphId, Arc<ActiveViews>>>,
+    tenants: Vec<Renewed<TenantId, TenantImage>>,
+    graphs: Vec<Renewed<GraphId, ActiveViews>>,
 }
 
-impl<'a> Delta<'a> {
-    fn new(before: Option<&'a Image>, image: &'a Image) -> Self {
-        let graphs = &image.plan().content().graphs;
-        match before {
-            None => Self { is_full: true, tenants: all(image.tenants()), graphs: all(graphs) },
-            Some(before) => Self {
-                is_full: false,
-                tenants: changes(before.tenants(), image.tenants()),
-                graphs: changes(&before.plan().content().graphs, graphs),
-            },
+/// A part of the image that is another one than before.
+pub(crate) struct Renewed<K, V> {
+    pub(crate) key: K,
+    pub(crate) before: Option<Arc<V>>,
+    pub(crate) after: Option<Arc<V>>,
+}
+
+impl Delta {
+    fn new(before: Option<&Image>, image: &Image) -> Self {
+        let (tenants, graphs) = (image.tenants(), &image.plan().content().graphs);
+        let nothing = (Map::new(), Map::new());
+        let known = before.map(|before| (before.tenants(), &before.plan().content().graphs));
+        let (known_tenants, known_graphs) = known.unwrap_or((&nothing.0, &nothing.1));
+        Self {
+            is_full: before.is_none(),
+            tenants: renewed(known_tenants, tenants),
+            graphs: renewed(known_graphs, graphs),
         }
+    }
+
+    /// Whether tenants leave, or may have left.
+    fn loses_tenants(&self) -> bool {
+        self.is_full || self.tenants.iter().any(|tenant| tenant.after.is_none())
     }
 }
 
-/// Everything in a map, as if nothing had been there before.
-fn all<K: Ord, V>(map: &Map<K, V>) -> Vec<Change<'_, K, V>> {
-    map.iter().map(|(key, value)| Change { key, before: None, after: Some(value) }).collect()
+fn renewed<K: Ord + Copy, V: Eq>(before: &Map<K, Arc<V>>, after: &Map<K, Arc<V>>) -> Vec<Renewed<K, V>> {
+    let changes = changes(before, after).into_iter();
+    let owned = changes.map(|c| Renewed { key: *c.key, before: c.before.cloned(), after: c.after.cloned() });
+    owned.collect()
 }
 
 /// What was written beside the plan in force, and has to follow once it is in force.
 pub(crate) struct Prepared {
+    delta: Delta,
     placed: Placed,
     links: Arc<Links>,
     tables: tables::Map,
@@ -99,6 +113,13 @@ pub(crate) struct Prepared {
     /// What those tenants and the deleted ones had, and what they get. Over all of them at once: a port may pass from one
     /// tenant to another.
     entries: (TenantEntries, TenantEntries),
+}
+
+impl Prepared {
+    /// Whether tenants leave, or may have left.
+    pub(crate) fn loses_tenants(&self) -> bool {
+        self.delta.loses_tenants()
+    }
 }
 
 impl Installer {
@@ -157,17 +178,6 @@ impl Installer {
         Arc::ptr_eq(&self.links, links) || self.links == *links
     }
 
-    /// Whether an interface that the image needs is missing from `links`, or down.
-    pub(crate) fn lacks(&self, image: &Image, links: &Arc<Links>) -> bool {
-        !self.place(image, links).pending.is_empty()
-    }
-
-    /// Whether tenants leave with an image.
-    pub(crate) fn loses_tenants(&self, image: &Image) -> bool {
-        let before = self.image.as_deref();
-        before.is_none_or(|before| changes(before.tenants(), image.tenants()).iter().any(|c| c.after.is_none()))
-    }
-
     /// Tenants that the image does not have and whose usage is still there. It goes last when a tenant leaves, so none is
     /// forgotten, whoever began: an earlier process, or an install that failed.
     pub(crate) fn leavers(&self, image: &Image) -> Result<Vec<TenantId>> {
@@ -175,14 +185,20 @@ impl Installer {
         Ok(known.filter(|id| !image.tenants().contains_key(id)).collect())
     }
 
-    /// Writes what is new of an image beside what is in force. The next call mends what is left of it after an error, or if
-    /// it is not entered.
-    pub(crate) fn prepare(&mut self, image: &Image, links: &Arc<Links>, loader: &mut Loader) -> Result<Prepared> {
+    /// Writes what is new of an image beside what is in force; `placed` is where its ports are on these interfaces. The next
+    /// call mends what is left of it after an error, or if it is not entered.
+    pub(crate) fn prepare(
+        &mut self,
+        image: &Image,
+        placed: Placed,
+        links: &Arc<Links>,
+        loader: &mut Loader,
+    ) -> Result<Prepared> {
         if std::mem::replace(&mut self.is_open, true) {
             self.distrust();
         }
         self.give_back();
-        let prepared = self.write(image, links, loader);
+        let prepared = self.write(image, placed, links, loader);
         self.retire();
         prepared.inspect_err(|_| self.distrust())
     }
@@ -202,10 +218,9 @@ impl Installer {
     }
 
     /// New keys lead to what is not in force.
-    fn write(&mut self, image: &Image, links: &Arc<Links>, loader: &mut Loader) -> Result<Prepared> {
-        let (placed, links) = self.attach(image, links, loader);
-        let before = self.image.clone().filter(|_| self.has_seen(&links));
-        let delta = Delta::new(before.as_deref(), image);
+    fn write(&mut self, image: &Image, placed: Placed, links: &Arc<Links>, loader: &mut Loader) -> Result<Prepared> {
+        let (placed, links) = self.attach(image, placed, links, loader);
+        let delta = Delta::new(self.image.as_deref().filter(|_| self.has_seen(&links)), image);
         self.write_budgets(&delta)?;
         self.write_targets(&placed)?;
         let tables = self.write_tables(image)?;
@@ -215,15 +230,13 @@ impl Installer {
         let entries = self.changed_entries(&delta, &fresh);
         self.maps.write_new(&entries.0, &entries.1)?;
         let words = self.words(&delta, &tables);
-        Ok(Prepared { placed, links, tables, words, fresh, entries })
+        Ok(Prepared { delta, placed, links, tables, words, fresh, entries })
     }
 
     /// Switches. Keys that change their value follow: what they lead to is in the bank by then, and what they led to still
     /// is. Keys that go, go last.
     fn switch(&mut self, image: &Arc<Image>, prepared: Prepared, loader: &mut Loader) -> Result<()> {
-        let Prepared { placed, links, tables, words, fresh, entries: (old, new) } = prepared;
-        let before = self.image.clone().filter(|_| self.has_seen(&links));
-        let delta = Delta::new(before.as_deref(), image);
+        let Prepared { delta, placed, links, tables, words, fresh, entries: (old, new) } = prepared;
         self.banks.switch(&mut self.maps.plan, &mut self.maps.active, &self.grace, image.plan(), &words)?;
         self.maps.write_changed(&old, &new)?;
         self.maps.delete_gone(&old, &new)?;
@@ -233,7 +246,7 @@ impl Installer {
             self.tenants.clear();
         }
         for gone in delta.tenants.iter().filter(|change| change.after.is_none()) {
-            self.tenants.remove(gone.key);
+            self.tenants.remove(&gone.key);
         }
         self.tenants.extend(fresh);
         self.forget_views(image, &delta)?;
@@ -247,9 +260,12 @@ impl Installer {
         Ok(())
     }
 
-    fn write_budgets(&mut self, delta: &Delta<'_>) -> Result<()> {
-        let renewed = delta.tenants.iter().filter(|change| change.renews(|tenant| tenant.budget()));
-        for (id, tenant) in renewed.filter_map(|change| Some((change.key, change.after?))) {
+    fn write_budgets(&mut self, delta: &Delta) -> Result<()> {
+        for Renewed { key: id, before, after } in &delta.tenants {
+            let Some(tenant) = after else { continue };
+            if before.as_ref().is_some_and(|before| before.budget() == tenant.budget()) {
+                continue;
+            }
             if self.maps.usage.get(&id.get())?.is_none() {
                 self.maps.usage.put(&id.get(), &Usage::default())?;
             }
@@ -264,14 +280,14 @@ impl Installer {
 
     fn changed_entries(
         &self,
-        delta: &Delta<'_>,
+        delta: &Delta,
         fresh: &BTreeMap<TenantId, TenantEntries>,
     ) -> (TenantEntries, TenantEntries) {
         let (mut old, mut new) = (TenantEntries::default(), TenantEntries::default());
         if delta.is_full {
             self.tenants.values().for_each(|entries| old.absorb(entries));
         } else {
-            let known = delta.tenants.iter().filter_map(|change| self.tenants.get(change.key));
+            let known = delta.tenants.iter().filter_map(|change| self.tenants.get(&change.key));
             known.for_each(|entries| old.absorb(entries));
         }
         fresh.values().for_each(|entries| new.absorb(entries));
@@ -313,8 +329,8 @@ impl Installer {
 }
 
 /// Entries of the tenants that are new or changed.
-fn fresh_entries(delta: &Delta<'_>, placed: &Placed, links: &Links) -> BTreeMap<TenantId, TenantEntries> {
-    let tenants = delta.tenants.iter().filter_map(|change| Some((*change.key, change.after?)));
+fn fresh_entries(delta: &Delta, placed: &Placed, links: &Links) -> BTreeMap<TenantId, TenantEntries> {
+    let tenants = delta.tenants.iter().filter_map(|change| Some((change.key, change.after.as_ref()?)));
     tenants.map(|(id, tenant)| (id, desired::entries(tenant, placed, links))).collect()
 }
 

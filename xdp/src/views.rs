@@ -2,12 +2,12 @@
 
 use crate::agent::{expire, locked};
 use crate::error::{Error, Result};
+use crate::install::Renewed;
 use crate::loader::Loader;
 use crate::observe::Watcher;
 use crate::sys;
 use aya::maps::{MapData, MapError, PerCpuHashMap, PerCpuValues};
 use chain_graph::Image;
-use chain_graph::map::Change;
 use chain_graph::plan::ActiveViews;
 use state_sync::{Census, ViewCounters};
 use std::collections::BTreeSet;
@@ -38,8 +38,8 @@ impl Watch {
     }
 
     /// Begins to watch views on trial of the graphs that changed, before a flow can be theirs.
-    pub(crate) fn begin(&mut self, graphs: &[Change<'_, GraphId, Arc<ActiveViews>>]) -> Result<()> {
-        for key in graphs.iter().filter_map(|graph| on_trial(graph.after?)) {
+    pub(crate) fn begin(&mut self, graphs: &[Renewed<GraphId, ActiveViews>]) -> Result<()> {
+        for key in graphs.iter().filter_map(|graph| on_trial(graph.after.as_ref()?)) {
             if self.watched.contains(&key) {
                 continue;
             }
@@ -58,20 +58,15 @@ impl Watch {
     }
 
     /// Stops watching views that are not on trial any more: of the graphs that changed, or all of them.
-    pub(crate) fn end(
-        &mut self,
-        image: &Image,
-        graphs: &[Change<'_, GraphId, Arc<ActiveViews>>],
-        all: bool,
-    ) -> Result<()> {
+    pub(crate) fn end(&mut self, image: &Image, graphs: &[Renewed<GraphId, ActiveViews>], all: bool) -> Result<()> {
         let gone: Vec<ViewKey> = if all {
             let wanted: BTreeSet<_> =
                 image.plan().content().graphs.values().filter_map(|active| on_trial(active)).collect();
             self.watched.difference(&wanted).copied().collect()
         } else {
-            let trial = |active: Option<&Arc<ActiveViews>>| active.and_then(|active| on_trial(active));
-            let ended = graphs.iter().filter(|graph| trial(graph.before) != trial(graph.after));
-            ended.filter_map(|graph| trial(graph.before)).collect()
+            let trial = |active: &Option<Arc<ActiveViews>>| active.as_ref().and_then(|active| on_trial(active));
+            let ended = graphs.iter().filter(|graph| trial(&graph.before) != trial(&graph.after));
+            ended.filter_map(|graph| trial(&graph.before)).collect()
         };
         for key in gone {
             self.map.remove(&key).map_err(failed)?;

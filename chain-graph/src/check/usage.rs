@@ -80,7 +80,10 @@ impl Users {
             }
         }
         for name in names {
-            self.0.entry(name.clone()).or_default().insert(key.clone());
+            // What is there already is not written again: that would copy what is shared.
+            if !self.0.get(name).is_some_and(|users| users.contains(key)) {
+                self.0.entry(name.clone()).or_default().insert(key.clone());
+            }
         }
     }
 }

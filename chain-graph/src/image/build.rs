@@ -8,7 +8,7 @@ use crate::model::{Desired, NetworkFunction, ResourceName, Tenancy, Tenant};
 use crate::plan::{Plan, PlanContent};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use xdp_layout::{InstanceId, ReplicaSetId, TenantId, ViewId};
+use xdp_layout::{GraphId, InstanceId, ReplicaSetId, TenantId, ViewId};
 
 /// An image in the making.
 pub(super) struct Builder<'a> {
@@ -109,15 +109,16 @@ impl<'a> Builder<'a> {
             .iter()
             .filter_map(|change| change.before.filter(|before| change.after.is_none_or(|after| after.id != before.id)))
         {
-            self.remove_graphs(old.id);
+            self.remove_graphs(old.id, |_| true);
             self.tenants.remove(&old.id);
             self.content.outside.remove(&old.id);
         }
     }
 
-    /// Takes a tenant's graphs out of the plan, apart from numbers that by now are another tenant's.
-    fn remove_graphs(&mut self, tenant: TenantId) {
-        for id in self.tenants.get(&tenant).into_iter().flat_map(|known| known.graphs().keys()) {
+    /// Takes a tenant's graphs out of the plan that are gone, apart from numbers that by now are another tenant's.
+    fn remove_graphs(&mut self, tenant: TenantId, is_gone: impl Fn(GraphId) -> bool) {
+        let known = self.tenants.get(&tenant).into_iter().flat_map(|known| known.graphs().keys());
+        for id in known.filter(|id| is_gone(**id)) {
             if self.content.graphs.get(id).is_some_and(|active| active.tenant == tenant) {
                 self.content.graphs.remove(id);
             }
@@ -133,8 +134,12 @@ impl<'a> Builder<'a> {
         let last_view = self.last_views.get(&tenant.id).copied();
         let before = Before { plan: self.plan, image: known.as_deref(), last_view };
         let image = TenantImage::build(tenant, &attachments, &graphs, &before)?;
-        self.remove_graphs(tenant.id);
-        self.content.graphs.extend(image.graphs().iter().map(|(id, graph)| (*id, Arc::clone(&graph.active))));
+        self.remove_graphs(tenant.id, |id| !image.graphs().contains_key(&id));
+        for (id, graph) in image.graphs() {
+            if self.content.graphs.get(id) != Some(&graph.active) {
+                self.content.graphs.insert(*id, Arc::clone(&graph.active));
+            }
+        }
         if self.content.outside.get(&tenant.id) != image.outside_blocks() {
             let outside = &mut self.content.outside;
             match image.outside_blocks() {
@@ -142,7 +147,7 @@ impl<'a> Builder<'a> {
                 None => outside.remove(&tenant.id),
             };
         }
-        if let Some(last) = image.last_view() {
+        if let Some(last) = image.last_view().filter(|last| last_view != Some(*last)) {
             self.last_views.insert(tenant.id, last);
         }
         self.tenants.insert(tenant.id, Arc::new(image));

@@ -122,7 +122,7 @@ impl Banks {
 
 impl Installer {
     /// The words of the image's bank: tables by replica set, active views by graph.
-    pub(super) fn words(&self, delta: &Delta<'_>, tables: &tables::Map) -> Map<u32, u64> {
+    pub(super) fn words(&self, delta: &Delta, tables: &tables::Map) -> Map<u32, u64> {
         let mut words = if delta.is_full { Map::new() } else { self.banks.words.clone() };
         let known = tables::Map::new();
         for table in changes(if delta.is_full { &known } else { self.tables.in_force() }, tables) {
@@ -132,13 +132,13 @@ impl Installer {
             };
         }
         for graph in &delta.graphs {
-            let Some(active) = graph.after else {
-                words.remove(&word_of_graph(*graph.key));
+            let Some(active) = &graph.after else {
+                words.remove(&word_of_graph(graph.key));
                 continue;
             };
             let slot = |view: ViewId| self.slot(active.tenant, view);
             let (canary, share) = active.canary.map_or((0, 0), |canary| (slot(canary.view.id), canary.share));
-            words.insert(word_of_graph(*graph.key), GraphWord::new(slot(active.stable.id), canary, share).0);
+            words.insert(word_of_graph(graph.key), GraphWord::new(slot(active.stable.id), canary, share).0);
         }
         words
     }

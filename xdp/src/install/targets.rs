@@ -15,7 +15,7 @@ use xdp_layout::port::{Instance, Target};
 
 impl Installer {
     /// Finds the ports of an image on these interfaces.
-    pub(super) fn place(&self, image: &Image, links: &Arc<Links>) -> Placed {
+    pub(crate) fn place(&self, image: &Image, links: &Arc<Links>) -> Placed {
         match self.image.as_deref().filter(|_| self.has_seen(links)) {
             Some(before) => {
                 let mut placed = self.placed.clone();
@@ -28,8 +28,13 @@ impl Installer {
     }
 
     /// Puts the program on interfaces that do not have it. One that cannot have it is a pending port, not a failed install.
-    pub(super) fn attach(&self, image: &Image, links: &Arc<Links>, loader: &mut Loader) -> (Placed, Arc<Links>) {
-        let placed = self.place(image, links);
+    pub(super) fn attach(
+        &self,
+        image: &Image,
+        placed: Placed,
+        links: &Arc<Links>,
+        loader: &mut Loader,
+    ) -> (Placed, Arc<Links>) {
         let interfaces = changes(&self.placed.interfaces, &placed.interfaces);
         let fresh = interfaces.iter().filter(|change| change.renews(|interface| interface.name.clone()));
         let fresh: Vec<_> = fresh.filter_map(|change| Some((*change.key, &*change.after?.name))).collect();

@@ -17,8 +17,8 @@ pub(super) struct ViewPlace {
 
 impl Installer {
     /// Writes the views of changed tenants that are not there.
-    pub(super) fn write_views(&mut self, delta: &Delta<'_>) -> Result<()> {
-        for (tenant, image) in delta.tenants.iter().filter_map(|change| Some((*change.key, change.after?))) {
+    pub(super) fn write_views(&mut self, delta: &Delta) -> Result<()> {
+        for (tenant, image) in delta.tenants.iter().filter_map(|change| Some((change.key, change.after.as_ref()?))) {
             for (id, view) in image.graphs().values().flat_map(|graph| &graph.views) {
                 if !self.views.get(&tenant).is_some_and(|views| views.contains_key(id)) {
                     let place = self.write_view(view)?;
@@ -30,7 +30,7 @@ impl Installer {
     }
 
     /// Takes views out that the image does not have any more.
-    pub(super) fn forget_views(&mut self, image: &Image, delta: &Delta<'_>) -> Result<()> {
+    pub(super) fn forget_views(&mut self, image: &Image, delta: &Delta) -> Result<()> {
         let of = |tenant: TenantId| {
             let views = image.tenants().get(&tenant).into_iter().flat_map(|tenant| tenant.graphs().values());
             views.flat_map(|graph| graph.views.keys().copied()).collect::<BTreeSet<ViewId>>()
@@ -38,7 +38,7 @@ impl Installer {
         let tenants: BTreeSet<TenantId> = if delta.is_full {
             self.views.keys().copied().collect()
         } else {
-            delta.tenants.iter().map(|change| *change.key).collect()
+            delta.tenants.iter().map(|change| change.key).collect()
         };
         for tenant in tenants {
             let wanted = of(tenant);

@@ -1,6 +1,8 @@
 //! An agent that was away, missed versions or was killed in the middle of an install comes back to the state that was declared.
 
 mod maps;
+#[cfg(target_arch = "x86_64")]
+mod writes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -162,8 +164,29 @@ fn ten_missed_versions_are_caught_up_with_in_one_step() {
     world.assert_as_fresh();
 }
 
+/// Numbers that can be had again: those of `SWITCHYARD_SEED`, which is printed.
+struct Random(u64);
+
+impl Random {
+    fn new() -> Self {
+        let asked = std::env::var("SWITCHYARD_SEED").ok();
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").subsec_nanos();
+        let seed = asked.map_or(u64::from(now), |text| text.parse().expect("SWITCHYARD_SEED is a number"));
+        println!("SWITCHYARD_SEED={seed}");
+        Self(seed | 1)
+    }
+
+    /// The next one: xorshift (Marsaglia, 2003).
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % end
+    }
+}
+
 /// System calls at which a process is killed: those that write the store, those that write maps, and the waits for programs that
-/// run. What is written to mapped arrays between two of them is not told apart.
+/// run.
 const CALLS: [&str; 3] = ["pwrite64,fdatasync,fsync", "bpf", "membarrier"];
 
 /// Kills the process before the `nth` of these calls that one of its threads makes from now on.
@@ -206,11 +229,7 @@ fn interrupted(
     until: impl Fn(&World) -> bool,
     mut judge: impl FnMut(&mut World, usize),
 ) -> BTreeMap<(usize, &'static str), u64> {
-    let asked = std::env::var("SWITCHYARD_SEED").ok();
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").subsec_nanos();
-    let seed = asked.map_or(u64::from(now), |text| text.parse().expect("SWITCHYARD_SEED is a number"));
-    println!("SWITCHYARD_SEED={seed}");
-    let mut random = seed | 1;
+    let mut random = Random::new();
     let (mut counts, mut version) = (BTreeMap::new(), 0);
     for (to, calls) in [1, 0].into_iter().flat_map(|to| CALLS.map(|calls| (to, calls))) {
         let mut nth = 1;
@@ -223,11 +242,7 @@ fn interrupted(
             }
             *counts.entry((to, calls)).or_default() += 1;
             judge(world, to);
-            // Xorshift (Marsaglia, 2003).
-            random ^= random << 13;
-            random ^= random >> 7;
-            random ^= random << 17;
-            nth += 1 + random % stride;
+            nth += 1 + random.below(stride);
         }
     }
     println!("killed, by shape and calls: {counts:?}");

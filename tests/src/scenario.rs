@@ -1,5 +1,11 @@
 //! Set-up and judgement that end-to-end tests share: hosts of a usual network, stages of instances, metrics.
 
+mod rollout;
+mod site;
+
+pub use rollout::Rollout;
+pub use site::Site;
+
 use crate::{
     Documents, Error, FiveTuple, Host, HostConfig, Kind, MacAddr, Node, Recorder, Recording, Result, Way,
     nf::{BridgeFirewall, BridgeFirewallConfig, Instance, Rule, Snat, SnatConfig, Translation},
@@ -200,10 +206,18 @@ impl Stage {
 ///
 /// # Panics
 /// If it does not within ten seconds.
-pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub fn eventually(what: &str, holds: impl FnMut() -> bool) {
+    eventually_within(Duration::from_secs(10), what, holds);
+}
+
+/// As [`eventually`], with another limit: for what waits for a time that the product has fixed.
+///
+/// # Panics
+/// If it does not hold within `patience`.
+pub fn eventually_within(patience: Duration, what: &str, mut holds: impl FnMut() -> bool) {
     let began = Instant::now();
     while !holds() {
-        assert!(began.elapsed() < Duration::from_secs(10), "{what}: not within ten seconds");
+        assert!(began.elapsed() < patience, "{what}: not within {patience:?}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }

@@ -1,0 +1,114 @@
+//! A tenant's hosts and the functions between them.
+
+use super::{TRANSPARENT, firewalls, function, host, plain};
+use crate::{
+    Documents, Host, Node, Result, Witnesses,
+    nf::{BridgeFirewall, Instance},
+    traffic::{Ping, short_connection},
+};
+use std::{net::SocketAddr, time::Duration};
+
+/// A client and a server in one subnet, and functions of transparent firewalls that can be put between them. Sites of several
+/// tenants have the same addresses.
+#[derive(Debug)]
+pub struct Site {
+    /// The tenant.
+    pub tenant: &'static str,
+    /// Host `<tenant>-c`, 10.0.0.1.
+    pub client: Host,
+    /// Host `<tenant>-s`, 10.0.0.2.
+    pub server: Host,
+    functions: Vec<(&'static str, Vec<BridgeFirewall>)>,
+}
+
+impl Site {
+    /// Makes the hosts and, by function, instances of these names that drop TCP to `closed` ports.
+    ///
+    /// # Errors
+    /// If a name is taken.
+    pub fn new(
+        node: &Node,
+        tenant: &'static str,
+        functions: &[(&'static str, &[&str])],
+        closed: &[u16],
+    ) -> Result<Self> {
+        let make = |side: &str, last| host(node, &format!("{tenant}-{side}"), last);
+        let (client, server) = (make("c", 1)?, make("s", 2)?);
+        let functions = functions.iter().map(|(name, members)| Ok((*name, firewalls(node, members, closed)?)));
+        Ok(Self { tenant, client, server, functions: functions.collect::<Result<_>>()? })
+    }
+
+    /// The tenant's attachments and its functions with all instances; neither the tenant nor a graph.
+    #[must_use]
+    pub fn declare(&self, documents: Documents) -> Documents {
+        let documents = documents.attachment(self.tenant, "clients", "client", &self.client).attachment(
+            self.tenant,
+            "servers",
+            "server",
+            &self.server,
+        );
+        let add = |documents, (name, members): &(&str, Vec<BridgeFirewall>)| {
+            function(documents, name, TRANSPARENT, plain(members))
+        };
+        self.functions.iter().fold(documents, add)
+    }
+
+    /// The firewalls of a function.
+    ///
+    /// # Panics
+    /// If there is none of this name.
+    #[must_use]
+    pub fn members(&self, function: &str) -> &[BridgeFirewall] {
+        let found = self.functions.iter().find(|(name, _)| *name == function);
+        &found.unwrap_or_else(|| panic!("no function {function}")).1
+    }
+
+    /// All instances.
+    pub fn instances(&self) -> impl Iterator<Item = &Instance> {
+        self.functions.iter().flat_map(|(_, members)| members).map(BridgeFirewall::instance)
+    }
+
+    /// The function of an instance.
+    ///
+    /// # Panics
+    /// If no function has it.
+    #[must_use]
+    pub fn function_of(&self, instance: &str) -> &'static str {
+        let has = |members: &[BridgeFirewall]| members.iter().any(|member| member.instance().name() == instance);
+        let found = self.functions.iter().find(|(_, members)| has(members));
+        found.unwrap_or_else(|| panic!("no instance {instance}")).0
+    }
+
+    /// Starts to record at the hosts and at all instances.
+    ///
+    /// # Errors
+    /// As [`Witnesses::start`].
+    pub fn witnesses(&self) -> Result<Witnesses> {
+        Witnesses::start(&self.client, &self.server, self.instances())
+    }
+
+    /// A port of the server.
+    #[must_use]
+    pub fn service(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.server.ipv4(), port)
+    }
+
+    /// Whether the server answers every one of two pings within 300 ms each.
+    ///
+    /// # Panics
+    /// If `ping` cannot be run.
+    #[must_use]
+    pub fn ping(&self) -> bool {
+        let ping = Ping { count: 2, timeout: Duration::from_millis(300), ..Ping::new(self.server.ipv4()) };
+        ping.run(self.client.namespace()).expect("ping").is_perfect()
+    }
+
+    /// Makes short connections to an echo server, one after the other.
+    ///
+    /// # Errors
+    /// As [`short_connection`].
+    pub fn connect_shortly(&self, port: u16, connections: usize) -> Result<()> {
+        let to = self.service(port);
+        self.client.namespace().run(|| (0..connections).try_for_each(|_| short_connection(to)))?
+    }
+}

@@ -2,19 +2,17 @@
 //! the hosts and the instances recorded.
 
 use serde_json::Value;
-use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 use testbed::scenario::{Rollout, Site, event, eventually, eventually_within, metrics};
 use testbed::traffic::{Connections, EchoServer, UdpLoad, UdpReceiver};
-use testbed::{Documents, Evidence, FiveTuple, Flow, FrontEnd, Host, Recorder, Testbed, Witnesses, require};
+use testbed::{Documents, Evidence, FrontEnd, Host, Recorder, Testbed, require};
 
 const ECHO: u16 = 7000;
 /// Served by the test itself.
 const DRIVEN: u16 = 7001;
 const CONNECTIONS: usize = 20;
-const TCP: u8 = 6;
 /// Records of closed connections stay for ten seconds, are swept every other second and counted every second.
 const RETIREMENT: Duration = Duration::from_secs(30);
 
@@ -75,37 +73,10 @@ impl World {
     }
 }
 
-/// What was seen of TCP to a port of the server.
-fn evidence(witnesses: &Witnesses, port: u16) -> Evidence {
-    let of_port = |tuple: &FiveTuple| tuple.protocol == TCP && tuple.destination_port == port;
-    let flows = || witnesses.flows(of_port).expect("recordings");
-    // The last acknowledgements may still be on their way.
-    eventually("every frame has arrived or is lost", || {
-        let first = flows();
-        first == flows()
-    });
-    flows()
-}
-
-/// The flows from these ports of the client.
-fn of_ports<'e>(evidence: &'e Evidence, ports: &BTreeSet<u16>) -> Vec<&'e Flow> {
-    let found = evidence.iter().filter(|(tuple, _)| ports.contains(&tuple.source_port)).map(|(_, flow)| flow);
-    let found: Vec<&Flow> = found.collect();
-    assert_eq!(found.len(), ports.len(), "not every flow was seen");
-    found
-}
-
-/// Asserts that every frame of these connections was seen everywhere, none of them reset, all at instances of one function.
-fn assert_whole(site: &Site, evidence: &Evidence, connections: &Connections, function: &str) {
-    for flow in of_ports(evidence, &ports(connections)) {
-        assert_eq!((&flow.faults, flow.resets), (&vec![], 0), "{flow:?}");
-        let path: Vec<&str> = flow.path.iter().map(|instance| site.function_of(instance)).collect();
-        assert_eq!(path, [function], "{flow:?}");
-    }
-}
-
-fn ports(connections: &Connections) -> BTreeSet<u16> {
-    connections.ports().expect("ports").into_iter().collect()
+/// Asserts that these connections were whole, all at instances of one function.
+fn assert_whole(site: &Site, evidence: &Evidence, connections: &Connections, function: &'static str) {
+    let ports = connections.ports().expect("ports");
+    site.assert_whole(evidence, &ports, &[function]);
 }
 
 #[test]
@@ -131,7 +102,7 @@ fn a_version_that_leaves_is_retired_when_its_last_flow_has_finished() {
     for connections in [&mut first, &mut last, &mut other, &mut new] {
         connections.exchange().expect("every connection goes on");
     }
-    let whole = evidence(&seen[0], ECHO);
+    let whole = red.evidence(&seen[0], ECHO);
     assert_whole(red, &whole, &first, "old");
     assert_whole(red, &whole, &new, "new");
     drop(first);
@@ -141,15 +112,15 @@ fn a_version_that_leaves_is_retired_when_its_last_flow_has_finished() {
     for connections in [&mut last, &mut other, &mut new] {
         connections.exchange().expect("every connection goes on");
     }
-    assert_whole(red, &evidence(&seen[0], ECHO), &last, "old");
+    assert_whole(red, &red.evidence(&seen[0], ECHO), &last, "old");
     drop(last);
     eventually_within(RETIREMENT, "the version retires", || world.rollout().version(1)["role"] == "retired");
     assert_eq!(world.draining_views(), 0.0);
     [&mut other, &mut new].into_iter().for_each(|it| it.exchange().expect("every connection goes on"));
-    let whole = evidence(&seen[0], ECHO);
+    let whole = red.evidence(&seen[0], ECHO);
     assert_whole(red, &whole, &new, "new");
     assert!(whole.values().all(|flow| flow.faults.is_empty() && flow.resets == 0), "{whole:#?}");
-    assert_whole(blue, &evidence(&seen[1], ECHO), &other, "blue");
+    assert_whole(blue, &blue.evidence(&seen[1], ECHO), &other, "blue");
     assert_eq!(event(world.testbed.node(), "consistency_violation"), 0);
 }
 
@@ -220,17 +191,13 @@ fn flows_that_are_left_at_the_deadline_are_reset_and_nobody_else() {
     for connections in [&mut other, &mut older, &mut new] {
         connections.exchange().expect("every connection of another version goes on");
     }
-    let driven = evidence(&seen[0], DRIVEN);
-    let port = |pair: &Pair| pair.client.local_addr().expect("an address").port();
-    let path = |pair: &Pair| -> Vec<&str> {
-        let flow = of_ports(&driven, &BTreeSet::from([port(pair)]))[0];
-        flow.path.iter().map(|instance| red.function_of(instance)).collect()
-    };
+    let driven = red.evidence(&seen[0], DRIVEN);
+    let path = |pair: &Pair| red.path(&driven, pair.client.local_addr().expect("an address").port());
     assert!(pairs.iter().all(|pair| path(pair) == ["new"]), "{driven:#?}");
     assert_eq!(path(&after), ["newer"]);
-    let whole = evidence(&seen[0], ECHO);
+    let whole = red.evidence(&seen[0], ECHO);
     assert_whole(red, &whole, &older, "old");
     assert_whole(red, &whole, &new, "newer");
-    assert_whole(blue, &evidence(&seen[1], ECHO), &other, "blue");
+    assert_whole(blue, &blue.evidence(&seen[1], ECHO), &other, "blue");
     assert_eq!(event(world.testbed.node(), "consistency_violation"), 0);
 }

@@ -1,12 +1,14 @@
 //! A tenant's hosts and the functions between them.
 
-use super::{TRANSPARENT, firewalls, function, host, plain};
+use super::{TRANSPARENT, eventually, firewalls, function, host, plain};
 use crate::{
-    Documents, Host, Node, Result, Witnesses,
+    Documents, Evidence, FiveTuple, Flow, Host, Node, Result, Witnesses,
     nf::{BridgeFirewall, Instance},
     traffic::{Ping, short_connection},
 };
-use std::{net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+
+const TCP: u8 = 6;
 
 /// A client and a server in one subnet, and functions of transparent firewalls that can be put between them. Sites of several
 /// tenants have the same addresses.
@@ -111,4 +113,66 @@ impl Site {
         let to = self.service(port);
         self.client.namespace().run(|| (0..connections).try_for_each(|_| short_connection(to)))?
     }
+
+    /// What was seen of TCP to a port of the server, whose clients wait for every answer.
+    ///
+    /// # Panics
+    /// If a recorder has failed.
+    #[must_use]
+    pub fn evidence(&self, witnesses: &Witnesses, port: u16) -> Evidence {
+        let of_port = |tuple: &FiveTuple| tuple.protocol == TCP && tuple.destination_port == port;
+        let flows = || witnesses.flows(of_port).expect("recordings");
+        let mut seen = flows();
+        // The last acknowledgements may still be on their way.
+        eventually("no frame is on its way", || {
+            let before = std::mem::replace(&mut seen, flows());
+            before == seen
+        });
+        seen
+    }
+
+    /// The functions that a flow from a port of the client passed.
+    ///
+    /// # Panics
+    /// If there is no such flow.
+    #[must_use]
+    pub fn path(&self, evidence: &Evidence, port: u16) -> Vec<&'static str> {
+        self.path_of(flow_from(evidence, port))
+    }
+
+    fn path_of(&self, flow: &Flow) -> Vec<&'static str> {
+        flow.path.iter().map(|instance| self.function_of(instance)).collect()
+    }
+
+    /// Asserts that the flows from these ports of the client passed these functions with every frame, and were not reset.
+    ///
+    /// # Panics
+    /// If one did not, or was not seen.
+    pub fn assert_whole(&self, evidence: &Evidence, ports: &[u16], path: &[&str]) {
+        for flow in ports.iter().map(|port| flow_from(evidence, *port)) {
+            assert!(flow.faults.is_empty() && flow.resets == 0, "{flow:#?}");
+            assert_eq!(self.path_of(flow), path, "{flow:#?}");
+        }
+    }
+
+    /// Makes short connections to an echo server: how many passed which functions, every frame of each.
+    ///
+    /// # Panics
+    /// If one fails, or was not whole.
+    #[must_use]
+    pub fn paths_of_new(&self, port: u16, connections: usize) -> BTreeMap<Vec<&'static str>, usize> {
+        let witnesses = self.witnesses().expect("recorders");
+        self.connect_shortly(port, connections).expect("new connections");
+        let mut paths = BTreeMap::new();
+        for flow in self.evidence(&witnesses, port).values() {
+            assert!(flow.faults.is_empty() && flow.resets == 0, "{flow:#?}");
+            *paths.entry(self.path_of(flow)).or_default() += 1;
+        }
+        paths
+    }
+}
+
+fn flow_from(evidence: &Evidence, port: u16) -> &Flow {
+    let mut of_port = evidence.iter().filter(|(tuple, _)| tuple.source_port == port);
+    of_port.next().unwrap_or_else(|| panic!("no flow from port {port} was seen")).1
 }

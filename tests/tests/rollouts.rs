@@ -4,7 +4,7 @@ use etherparse::PacketBuilder;
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, UdpSocket};
 use testbed::nf::BridgeFirewall;
-use testbed::scenario::{TRANSPARENT, event, eventually, firewalls, function, host, plain};
+use testbed::scenario::{Rollout, TRANSPARENT, event, eventually, firewalls, function, host, plain};
 use testbed::traffic::{Connections, EchoServer, FrameSender};
 use testbed::{Documents, FrontEnd, Host, Recorder, Testbed, Way, require};
 
@@ -47,28 +47,13 @@ impl World {
         Self { client, server, firewalls, front_end, _sink: sink.expect("socket"), _echo: echo, testbed }
     }
 
-    /// Runs a verb of the rollout; its standard output.
-    fn rollout(&self, arguments: &[&str]) -> String {
-        let ran = self.front_end.run(&[&["rollout"], arguments].concat()).expect("command line");
-        assert_eq!(ran.code, 0, "rollout {arguments:?}: {}\n{}", ran.stderr, ran.stdout);
-        ran.stdout
+    fn rollout(&self) -> Rollout<'_> {
+        Rollout::of(&self.front_end, "acme/web")
     }
 
     /// Starts a rollout to the chain through `new`.
     fn start(&self, arguments: &[&str]) {
-        let target = Documents::new().chain("acme", "web", &["new"]);
-        let ran =
-            self.front_end.run_with_input(&[&["rollout", "start", "acme/web", "-f", "-"], arguments].concat(), &target);
-        let ran = ran.expect("command line");
-        assert_eq!(ran.code, 0, "rollout start {arguments:?}: {}\n{}", ran.stderr, ran.stdout);
-    }
-
-    fn status(&self) -> serde_json::Value {
-        self.front_end.json(&["rollout", "status", "acme/web"])
-    }
-
-    fn wait_for_phase(&self, phase: &str) {
-        eventually(&format!("phase {phase}"), || self.status()["phase"] == phase);
+        self.rollout().start(&Documents::new().chain("acme", "web", &["new"]), arguments);
     }
 
     /// Sends one datagram of each flow. The flows that went through `new`; the others went through `old`, once each.
@@ -144,7 +129,7 @@ fn a_canary_takes_its_share_of_new_flows_and_keeps_its_cohort() {
     let (existing, new) = (flows(0, 1000), flows(1000, FLOWS));
     assert!(world.send(&existing).is_empty());
     world.start(&["--step", "setWeight=5", "--step", "pause", "--step", "setWeight=20", "--step", "pause"]);
-    world.wait_for_phase("paused");
+    world.rollout().wait_for("paused");
     let first = world.send(&new);
     println!("5 %: {} of {FLOWS} flows, {:.2} %", first.len(), share(&first, &new));
     assert!((4.5..=5.5).contains(&share(&first, &new)));
@@ -153,8 +138,8 @@ fn a_canary_takes_its_share_of_new_flows_and_keeps_its_cohort() {
     world.reboot();
     assert!(world.send(&new) == first, "the cohort is another one after a restart");
 
-    world.rollout(&["promote", "acme/web"]);
-    world.wait_for_phase("paused");
+    world.rollout().verb("promote", &[]);
+    world.rollout().wait_for("paused");
     assert!(world.send(&new) == first, "flows stay on the view they began with");
     world.reboot();
     let second = world.send(&new);
@@ -162,7 +147,7 @@ fn a_canary_takes_its_share_of_new_flows_and_keeps_its_cohort() {
     assert!((19.5..=20.5).contains(&share(&second, &new)));
     assert!(first.is_subset(&second), "raising the share gives up some of the first cohort");
 
-    world.rollout(&["abort", "acme/web", "--reason", "enough seen"]);
+    world.rollout().verb("abort", &["--reason", "enough seen"]);
     // Not one frame in between: what is sent after the answer is sent after the abort.
     let after = flows(1000 + FLOWS, 10_000);
     assert!(world.send(&after).is_empty(), "a new flow went to the candidate after the abort");
@@ -184,8 +169,8 @@ fn a_rollout_without_steps_moves_no_established_connection() {
         recorder.snapshot().expect("recording").frames(|seen| seen.tuple.protocol == 6)
     };
     world.start(&[]);
-    world.wait_for_phase("completed");
-    assert_eq!(world.status()["outcome"], "success");
+    world.rollout().wait_for("completed");
+    assert_eq!(world.rollout().status()["outcome"], "success");
     assert_eq!(at_new(&mut connections), 0, "an established connection met the other view");
     assert!(at_new(&mut connect()) > 0);
 }

@@ -81,12 +81,7 @@ impl Tenant {
     }
 
     fn declare(&self, documents: Documents) -> Documents {
-        let documents = documents.attachment(self.name, "clients", "client", &self.client).attachment(
-            self.name,
-            "servers",
-            "server",
-            &self.server,
-        );
+        let documents = documents.hosts(self.name, &self.client, &self.server);
         let function_name = format!("fw-{}", self.name);
         function(documents, &function_name, TRANSPARENT, plain(&self.firewalls)).chain(
             self.name,

@@ -33,11 +33,6 @@ impl Hosts {
     }
 }
 
-/// A tenant's attachments `clients` and `servers`.
-fn attached(documents: Documents, tenant: &str, client: &Host, server: &Host) -> Documents {
-    documents.attachment(tenant, "clients", "client", client).attachment(tenant, "servers", "server", server)
-}
-
 fn record(firewalls: &[BridgeFirewall]) -> Stage {
     Stage::record(firewalls.iter().map(BridgeFirewall::instance)).expect("recorders")
 }
@@ -62,8 +57,8 @@ fn a_trace_of_a_recorded_flow_is_of_its_own_tenants_view() {
     let firewalls = firewalls(node, &["red1", "blue1", "blue2"], &[]).expect("firewalls");
     let front_end = FrontEnd::start(node).expect("front end");
     let documents = Documents::new().tenant("red", 1).tenant("blue", 2);
-    let documents = attached(documents, "red", &tenants[0].client, &tenants[0].server);
-    let documents = attached(documents, "blue", &tenants[1].client, &tenants[1].server);
+    let documents = documents.hosts("red", &tenants[0].client, &tenants[0].server);
+    let documents = documents.hosts("blue", &tenants[1].client, &tenants[1].server);
     let documents = function(documents, "fw-red", TRANSPARENT, plain(&firewalls[..1]));
     let documents = function(documents, "first", TRANSPARENT, plain(&firewalls[1..2]));
     let documents = function(documents, "second", TRANSPARENT, plain(&firewalls[2..]));
@@ -107,8 +102,8 @@ fn interfaces_that_two_tenants_exchange_change_hands_at_once() {
     let firewalls = firewalls(node, &["red1", "blue1"], &[]).expect("firewalls");
     let front_end = FrontEnd::start(node).expect("front end");
     let documents = Documents::new().tenant("red", 1).tenant("blue", 2);
-    let documents = attached(documents, "red", &first.client, &first.server);
-    let documents = attached(documents, "blue", &second.client, &second.server);
+    let documents = documents.hosts("red", &first.client, &first.server);
+    let documents = documents.hosts("blue", &second.client, &second.server);
     let documents = function(documents, "fw-red", TRANSPARENT, plain(&firewalls[..1]));
     let documents = function(documents, "fw-blue", TRANSPARENT, plain(&firewalls[1..]));
     front_end.apply(&documents.chain("red", "web", &["fw-red"]).chain("blue", "web", &["fw-blue"]));
@@ -195,7 +190,7 @@ impl Leaving {
         let hosts = Hosts::new(testbed.node(), "one");
         let firewalls = firewalls(testbed.node(), &["fw1", "fw2"], &[]).expect("firewalls");
         let front_end = FrontEnd::start(testbed.node()).expect("front end");
-        let documents = attached(Documents::new().tenant("red", VNI), "red", &hosts.client, &hosts.server);
+        let documents = Documents::new().tenant("red", VNI).hosts("red", &hosts.client, &hosts.server);
         let documents = function(documents, "fw", TRANSPARENT, plain(&firewalls));
         front_end.apply(&documents.chain("red", "web", &["fw"]));
         let echo = EchoServer::start(hosts.server.namespace(), hosts.service()).expect("echo");
@@ -220,8 +215,7 @@ impl Leaving {
     fn inherits_nothing(mut self) {
         let flows = self.front_end.json(&["flows"]);
         assert_eq!(flows.as_array().map(Vec::len), Some(0), "{flows:#}");
-        let documents =
-            attached(Documents::new().tenant("green", VNI), "green", &self.hosts.client, &self.hosts.server);
+        let documents = Documents::new().tenant("green", VNI).hosts("green", &self.hosts.client, &self.hosts.server);
         self.front_end.apply(&documents.chain("green", "web", &["fw"]));
         let status = self.front_end.json(&["status"]);
         let tenant = &status["tenants"][0];

@@ -1,6 +1,6 @@
 //! A tenant's hosts and the functions between them.
 
-use super::{TRANSPARENT, eventually, firewalls, function, host, plain};
+use super::{Stage, TRANSPARENT, eventually, firewalls, function, host, plain};
 use crate::{
     Documents, Evidence, FiveTuple, Flow, Host, Node, Result, Witnesses,
     nf::{BridgeFirewall, Instance},
@@ -43,12 +43,7 @@ impl Site {
     /// The tenant's attachments and its functions with all instances; neither the tenant nor a graph.
     #[must_use]
     pub fn declare(&self, documents: Documents) -> Documents {
-        let documents = documents.attachment(self.tenant, "clients", "client", &self.client).attachment(
-            self.tenant,
-            "servers",
-            "server",
-            &self.server,
-        );
+        let documents = documents.hosts(self.tenant, &self.client, &self.server);
         let add = |documents, (name, members): &(&str, Vec<BridgeFirewall>)| {
             function(documents, name, TRANSPARENT, plain(members))
         };
@@ -63,6 +58,17 @@ impl Site {
     pub fn members(&self, function: &str) -> &[BridgeFirewall] {
         let found = self.functions.iter().find(|(name, _)| *name == function);
         &found.unwrap_or_else(|| panic!("no function {function}")).1
+    }
+
+    /// Starts to record at the instances of a function.
+    ///
+    /// # Errors
+    /// As [`Stage::record`].
+    ///
+    /// # Panics
+    /// As [`members`](Self::members).
+    pub fn record(&self, function: &str) -> Result<Stage> {
+        Stage::record(self.members(function).iter().map(BridgeFirewall::instance))
     }
 
     /// All instances.

@@ -19,21 +19,21 @@ impl World {
     /// Puts a shape in force in a data path that never had another one, so that the other shape's functions are known to none
     /// of its maps.
     fn begin_with(&mut self, declared: &str) {
-        self.front_end.apply(declared);
-        self.front_end.kill().expect("kill -9");
-        self.front_end.take_down().expect("take the data path down");
-        self.front_end.restart().expect("restart");
-        self.front_end.wait_programmed();
+        self.tenant.front_end.apply(declared);
+        self.tenant.front_end.kill().expect("kill -9");
+        self.tenant.front_end.take_down().expect("take the data path down");
+        self.tenant.front_end.restart().expect("restart");
+        self.tenant.front_end.wait_programmed();
         eventually("a version without flows goes", || maps::views(&self.content()) == 1);
     }
 
     /// Has the process killed when it has made so many writes for a document. The writes that it made.
     fn kill_after(&mut self, writes: u64, wanted: &str) -> Writes {
-        let process = self.front_end.process_id().expect("it runs");
+        let process = self.tenant.front_end.process_id().expect("it runs");
         let watched = MappedWrites::watch(process, writes).expect("the process is watched");
         // Whether the answer still came, the moment of the kill decides.
-        self.front_end.try_apply(wanted).expect("command line");
-        self.front_end.kill().expect("kill -9");
+        self.tenant.front_end.try_apply(wanted).expect("command line");
+        self.tenant.front_end.kill().expect("kill -9");
         watched.writes().expect("watched to its end")
     }
 }
@@ -58,21 +58,21 @@ fn killed_between_two_writes_to_mapped_arrays_it_forwards_by_one_version() {
     let writes = world.kill_after(u64::MAX, &shape(1, 1));
     println!("an install writes to arrays of (bytes, times in a row): {writes:?}");
     let mut reached = Vec::new();
-    world.front_end.restart().expect("restart");
+    world.tenant.front_end.restart().expect("restart");
     for (round, moment) in moments(&writes, &mut random).into_iter().enumerate() {
         let version = 2 * round + 2;
         world.begin_with(&shape(0, version));
         let mut connections = world.connect();
-        let generation = maps::generation(world.front_end.bpffs());
+        let generation = maps::generation(world.tenant.front_end.bpffs());
         let made = world.kill_after(moment, &shape(1, version + 1));
         assert!(made.iter().map(|(_, count)| count).sum::<u64>() <= moment, "it outlived the moment: {made:?}");
-        let has_switched = maps::generation(world.front_end.bpffs()) != generation;
+        let has_switched = maps::generation(world.tenant.front_end.bpffs()) != generation;
         reached.push(if has_switched { Reached::Switched } else { Reached::BetweenWrites });
         let wanted = if has_switched { SHAPES[1] } else { SHAPES[0] };
         assert_eq!(world.new_flows(), BTreeSet::from([wanted.to_vec()]), "killed after {made:?}");
         connections.exchange().expect("connections after the kill");
-        world.front_end.restart().expect("restart");
-        world.front_end.wait_programmed();
+        world.tenant.front_end.restart().expect("restart");
+        world.tenant.front_end.wait_programmed();
         assert_eq!(world.new_flows(), BTreeSet::from([world.declared().to_vec()]), "killed after {made:?}, restarted");
         connections.exchange().expect("connections after the restart");
     }

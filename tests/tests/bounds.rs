@@ -61,7 +61,7 @@ impl World {
         self.rollout().wait_for("paused");
     }
 
-    fn new_flows(&self) -> BTreeMap<Vec<&'static str>, usize> {
+    fn new_flows(&self) -> BTreeMap<Vec<&str>, usize> {
         self.site.paths_of_new(ECHO, NEW)
     }
 

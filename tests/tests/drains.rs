@@ -74,7 +74,7 @@ impl World {
 }
 
 /// Asserts that these connections were whole, all at instances of one function.
-fn assert_whole(site: &Site, evidence: &Evidence, connections: &Connections, function: &'static str) {
+fn assert_whole(site: &Site, evidence: &Evidence, connections: &Connections, function: &str) {
     let ports = connections.ports().expect("ports");
     site.assert_whole(evidence, &ports, &[function]);
 }

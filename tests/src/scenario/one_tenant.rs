@@ -21,7 +21,7 @@ impl OneTenant {
     ///
     /// # Panics
     /// If the documents are refused.
-    pub fn start(functions: &[(&'static str, &[&str])], closed: &[u16]) -> Result<Self> {
+    pub fn start(functions: &[(&str, &[&str])], closed: &[u16]) -> Result<Self> {
         let testbed = Testbed::new()?;
         let site = Site::new(testbed.node(), "acme", functions, closed)?;
         let front_end = FrontEnd::start(testbed.node())?;
@@ -33,7 +33,7 @@ impl OneTenant {
     /// The tenant, its attachments and its functions.
     #[must_use]
     pub fn documents(&self) -> Documents {
-        self.site.declare(Documents::new().tenant(self.site.tenant, 100))
+        self.site.declare(Documents::new().tenant(&self.site.tenant, 100))
     }
 
     /// As [`start`](Self::start), with functions `a` and `b` of two firewalls each, and both in graph `web`.
@@ -45,7 +45,7 @@ impl OneTenant {
     /// As there.
     pub fn with_two_stages(closed: &[u16]) -> Result<Self> {
         let world = Self::start(&[("a", &["a1", "a2"]), ("b", &["b1", "b2"])], closed)?;
-        world.front_end.apply(&Documents::new().chain(world.site.tenant, "web", &["a", "b"]));
+        world.front_end.apply(&Documents::new().chain(&world.site.tenant, "web", &["a", "b"]));
         Ok(world)
     }
 }

@@ -15,12 +15,12 @@ const TCP: u8 = 6;
 #[derive(Debug)]
 pub struct Site {
     /// The tenant.
-    pub tenant: &'static str,
+    pub tenant: String,
     /// Host `<tenant>-c`, 10.0.0.1.
     pub client: Host,
     /// Host `<tenant>-s`, 10.0.0.2.
     pub server: Host,
-    functions: Vec<(&'static str, Vec<BridgeFirewall>)>,
+    functions: Vec<(String, Vec<BridgeFirewall>)>,
 }
 
 impl Site {
@@ -28,23 +28,19 @@ impl Site {
     ///
     /// # Errors
     /// If a name is taken.
-    pub fn new(
-        node: &Node,
-        tenant: &'static str,
-        functions: &[(&'static str, &[&str])],
-        closed: &[u16],
-    ) -> Result<Self> {
+    pub fn new(node: &Node, tenant: &str, functions: &[(&str, &[&str])], closed: &[u16]) -> Result<Self> {
         let make = |side: &str, last| host(node, &format!("{tenant}-{side}"), last);
         let (client, server) = (make("c", 1)?, make("s", 2)?);
-        let functions = functions.iter().map(|(name, members)| Ok((*name, firewalls(node, members, closed)?)));
-        Ok(Self { tenant, client, server, functions: functions.collect::<Result<_>>()? })
+        let functions =
+            functions.iter().map(|(name, members)| Ok(((*name).to_owned(), firewalls(node, members, closed)?)));
+        Ok(Self { tenant: tenant.to_owned(), client, server, functions: functions.collect::<Result<_>>()? })
     }
 
     /// The tenant's attachments and its functions with all instances; neither the tenant nor a graph.
     #[must_use]
     pub fn declare(&self, documents: Documents) -> Documents {
-        let documents = documents.hosts(self.tenant, &self.client, &self.server);
-        let add = |documents, (name, members): &(&str, Vec<BridgeFirewall>)| {
+        let documents = documents.hosts(&self.tenant, &self.client, &self.server);
+        let add = |documents, (name, members): &(String, Vec<BridgeFirewall>)| {
             function(documents, name, TRANSPARENT, plain(members))
         };
         self.functions.iter().fold(documents, add)
@@ -56,7 +52,7 @@ impl Site {
     /// If there is none of this name.
     #[must_use]
     pub fn members(&self, function: &str) -> &[BridgeFirewall] {
-        let found = self.functions.iter().find(|(name, _)| *name == function);
+        let found = self.functions.iter().find(|(name, _)| name == function);
         &found.unwrap_or_else(|| panic!("no function {function}")).1
     }
 
@@ -81,10 +77,10 @@ impl Site {
     /// # Panics
     /// If no function has it.
     #[must_use]
-    pub fn function_of(&self, instance: &str) -> &'static str {
+    pub fn function_of(&self, instance: &str) -> &str {
         let has = |members: &[BridgeFirewall]| members.iter().any(|member| member.instance().name() == instance);
         let found = self.functions.iter().find(|(_, members)| has(members));
-        found.unwrap_or_else(|| panic!("no instance {instance}")).0
+        &found.unwrap_or_else(|| panic!("no instance {instance}")).0
     }
 
     /// Starts to record at the hosts and at all instances.
@@ -142,11 +138,11 @@ impl Site {
     /// # Panics
     /// If there is no such flow.
     #[must_use]
-    pub fn path(&self, evidence: &Evidence, port: u16) -> Vec<&'static str> {
+    pub fn path(&self, evidence: &Evidence, port: u16) -> Vec<&str> {
         self.path_of(flow_from(evidence, port))
     }
 
-    fn path_of(&self, flow: &Flow) -> Vec<&'static str> {
+    fn path_of(&self, flow: &Flow) -> Vec<&str> {
         flow.path.iter().map(|instance| self.function_of(instance)).collect()
     }
 
@@ -166,7 +162,7 @@ impl Site {
     /// # Panics
     /// If one fails, or was not whole.
     #[must_use]
-    pub fn paths_of_new(&self, port: u16, connections: usize) -> BTreeMap<Vec<&'static str>, usize> {
+    pub fn paths_of_new(&self, port: u16, connections: usize) -> BTreeMap<Vec<&str>, usize> {
         let witnesses = self.witnesses().expect("recorders");
         self.connect_shortly(port, connections).expect("new connections");
         let mut paths = BTreeMap::new();

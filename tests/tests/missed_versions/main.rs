@@ -47,7 +47,7 @@ impl World {
     }
 
     /// The shapes that flows have which begin now, each in full: by function, from the client.
-    fn new_flows(&self) -> BTreeSet<Vec<&'static str>> {
+    fn new_flows(&self) -> BTreeSet<Vec<&str>> {
         self.tenant.site.paths_of_new(SERVICE, NEW).into_keys().collect()
     }
 

@@ -320,6 +320,11 @@ impl Documents {
         self.attachment_of(tenant, name, side, &host.node, "")
     }
 
+    /// Attachments `clients` and `servers` of two hosts.
+    pub fn hosts(self, tenant: &str, client: &Host, server: &Host) -> Self {
+        self.attachment(tenant, "clients", "client", client).attachment(tenant, "servers", "server", server)
+    }
+
     /// An attachment of an interface, with more of a spec.
     pub fn attachment_of(self, tenant: &str, name: &str, side: &str, node: &LinkEnd, more: &str) -> Self {
         let spec = format!("side: {side}, interface: {}{more}", node.interface);

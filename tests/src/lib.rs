@@ -32,6 +32,8 @@ mod recorder;
 pub mod scenario;
 mod sys;
 mod testbed;
+#[cfg(target_arch = "x86_64")]
+pub mod trace;
 pub mod traffic;
 
 pub use drops::{KernelDrop, KernelDrops};

@@ -1,8 +1,19 @@
 //! Set-up and judgement that end-to-end tests share: hosts of a usual network, stages of instances, metrics.
 
+mod one_tenant;
+mod rollout;
+mod site;
+
+pub use one_tenant::OneTenant;
+pub use rollout::Rollout;
+pub use site::Site;
+
 use crate::{
     Documents, Error, FiveTuple, Host, HostConfig, Kind, MacAddr, Node, Recorder, Recording, Result, Way,
-    nf::{BridgeFirewall, BridgeFirewallConfig, Instance, Rule, Snat, SnatConfig, Translation},
+    nf::{
+        BridgeFirewall, BridgeFirewallConfig, Instance, OneArmed, OneArmedConfig, Rule, SharedFirewall,
+        SharedFirewallConfig, Snat, SnatConfig, TenantRules, Translation,
+    },
 };
 use ipnet::IpNet;
 use std::{
@@ -54,6 +65,29 @@ pub fn routed_host(node: &Node, name: &str, subnets: &[(&str, &str)]) -> Result<
     Host::new(node, subnets.iter().fold(HostConfig::new(name), add))
 }
 
+/// `spec` of a [`router`].
+pub const ROUTED: &str =
+    "forwarding: routed, tupleEffect: keeps, addresses: [10.0.1.254, 10.0.2.254, 'fd01::254', 'fd02::254']";
+
+/// A router with one port between the subnets of a [`routed_pair`], whose gateway it is.
+///
+/// # Errors
+/// As [`OneArmed::new`].
+pub fn router(node: &Node, name: &str) -> Result<OneArmed> {
+    let addresses = ["10.0.1.254/24", "10.0.2.254/24", "fd01::254/64", "fd02::254/64"].map(net).to_vec();
+    OneArmed::new(node, OneArmedConfig { name: name.to_owned(), addresses, routes: vec![], rules: vec![], mtu: 1500 })
+}
+
+/// Hosts `client`, 10.0.1.1 and fd01::1, and `server`, 10.0.2.2 and fd02::2.
+///
+/// # Errors
+/// As [`Host::new`].
+pub fn routed_pair(node: &Node) -> Result<(Host, Host)> {
+    let client = [("10.0.1.1/24", "10.0.1.254"), ("fd01::1/64", "fd01::254")];
+    let server = [("10.0.2.2/24", "10.0.2.254"), ("fd02::2/64", "fd02::254")];
+    Ok((routed_host(node, "client", &client)?, routed_host(node, "server", &server)?))
+}
+
 /// The MAC address a host has for a neighbour; `None` if it has none.
 ///
 /// # Errors
@@ -74,20 +108,38 @@ pub fn firewalls(node: &Node, names: &[&str], closed: &[u16]) -> Result<Vec<Brid
     names.iter().map(|name| BridgeFirewall::new(node, BridgeFirewallConfig::new(name, rules()))).collect()
 }
 
-/// A source NAT from 10.0.0.0/24, where it is the gateway 10.0.0.254, to one address of 198.51.100.0/24.
+/// A source NAT from a subnet, in which it has the address and prefix `inside`, to one address of 198.51.100.0/24.
 ///
 /// # Errors
 /// As [`Snat::new`].
-pub fn snat(node: &Node, name: &str, outside: &str) -> Result<Snat> {
+pub fn snat(node: &Node, name: &str, inside: &str, outside: &str) -> Result<Snat> {
     let config = SnatConfig {
         name: name.to_owned(),
-        inside: vec![net("10.0.0.254/24")],
+        inside: vec![net(inside)],
         outside: vec![net(&format!("{outside}/24"))],
         routes: Vec::new(),
         translations: vec![Translation { from: None, to: ip(outside), ports: None }],
         mtu: 1500,
     };
     Snat::new(node, config)
+}
+
+/// `spec` of a [`shared_firewall`].
+pub const SHARED: &str = "forwarding: transparent, tupleEffect: keeps, \
+                          shared: {isolatesState: true, tags: [{tenant: red, vlan: 101}, {tenant: blue, vlan: 102}]}";
+
+/// A firewall that tenants `red` and `blue` share under tags 101 and 102. For each it drops TCP to one port, under the rule
+/// `<tenant>_closed`.
+///
+/// # Errors
+/// As [`SharedFirewall::new`].
+pub fn shared_firewall(node: &Node, name: &str, closed: [u16; 2]) -> Result<SharedFirewall> {
+    let rules = |(tenant, vlan, port): (&str, u16, u16)| TenantRules {
+        vlan,
+        rules: vec![Rule::drop(&format!("{tenant}_closed"), &format!("tcp dport {port}"))],
+    };
+    let rules = [("red", 101, closed[0]), ("blue", 102, closed[1])].map(rules).to_vec();
+    SharedFirewall::new(node, SharedFirewallConfig::new(name, rules))
 }
 
 /// Adds a function with instances, each with what else its spec says.
@@ -200,10 +252,18 @@ impl Stage {
 ///
 /// # Panics
 /// If it does not within ten seconds.
-pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub fn eventually(what: &str, holds: impl FnMut() -> bool) {
+    eventually_within(Duration::from_secs(10), what, holds);
+}
+
+/// As [`eventually`], with another limit: for what waits for a time that the product has fixed.
+///
+/// # Panics
+/// If it does not hold within `patience`.
+pub fn eventually_within(patience: Duration, what: &str, mut holds: impl FnMut() -> bool) {
     let began = Instant::now();
     while !holds() {
-        assert!(began.elapsed() < Duration::from_secs(10), "{what}: not within ten seconds");
+        assert!(began.elapsed() < patience, "{what}: not within {patience:?}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }

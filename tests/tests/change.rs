@@ -30,10 +30,7 @@ impl World {
         let (client, server) = (host(node, "client", 1).expect("client"), host(node, "server", 2).expect("server"));
         let firewalls = firewalls(node, &["a", "b", "c", "d"], &[]).expect("firewalls");
         let front_end = FrontEnd::start(node).expect("front end");
-        let documents = Documents::new()
-            .tenant("acme", 100)
-            .attachment("acme", "clients", "client", &client)
-            .attachment("acme", "servers", "server", &server);
+        let documents = Documents::new().tenant("acme", 100).hosts("acme", &client, &server);
         let documents = function(documents, "fw", TRANSPARENT, plain(&firewalls[..declared]));
         front_end.apply(&documents.chain("acme", "web", &["fw"]));
         let service = SocketAddr::new(server.ipv4(), SERVICE);

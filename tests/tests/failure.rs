@@ -6,10 +6,9 @@ use std::net::SocketAddr;
 use std::os::unix::fs::chown;
 use std::time::Duration;
 use testbed::measure::BacklogGuard;
-use testbed::nf::BridgeFirewall;
-use testbed::scenario::{Stage, TRANSPARENT, event, eventually, firewalls, function, host, plain};
+use testbed::scenario::{Site, Stage, TRANSPARENT, event, eventually, firewalls, function, host, plain};
 use testbed::traffic::{Connections, EchoServer, Ping, UdpLoad, UdpReceiver, send_from_ports};
-use testbed::{Documents, FrontEnd, Host, Testbed, binary, require};
+use testbed::{Documents, FrontEnd, Testbed, binary, require};
 
 const SERVICE: u16 = 7000;
 
@@ -21,10 +20,9 @@ struct World {
 }
 
 struct Tenant {
-    name: &'static str,
-    client: Host,
-    server: Host,
-    firewalls: Vec<BridgeFirewall>,
+    site: Site,
+    /// Its one function.
+    function: String,
 }
 
 impl World {
@@ -72,47 +70,30 @@ impl World {
 }
 
 impl Tenant {
-    fn new(testbed: &Testbed, name: &'static str) -> Self {
-        let make = |side: &str, last| host(testbed.node(), &format!("{name}-{side}"), last).expect("host");
-        let names = [format!("{name}1"), format!("{name}2")];
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let firewalls = firewalls(testbed.node(), &names, &[]).expect("firewalls");
-        Self { name, client: make("c", 1), server: make("s", 2), firewalls }
+    fn new(testbed: &Testbed, name: &str) -> Self {
+        let (function, members) = (format!("fw-{name}"), [format!("{name}1"), format!("{name}2")]);
+        let members = members.each_ref().map(String::as_str);
+        let site = Site::new(testbed.node(), name, &[(&function, &members)], &[]).expect("hosts and firewalls");
+        Self { site, function }
     }
 
     fn declare(&self, documents: Documents) -> Documents {
-        let documents = documents.attachment(self.name, "clients", "client", &self.client).attachment(
-            self.name,
-            "servers",
-            "server",
-            &self.server,
-        );
-        let function_name = format!("fw-{}", self.name);
-        function(documents, &function_name, TRANSPARENT, plain(&self.firewalls)).chain(
-            self.name,
-            "web",
-            &[&function_name],
-        )
+        self.site.declare(documents).chain(&self.site.tenant, "web", &[&self.function])
     }
 
     fn service(&self) -> SocketAddr {
-        SocketAddr::new(self.server.ipv4(), SERVICE)
+        self.site.service(SERVICE)
     }
 
     fn record(&self) -> Stage {
-        Stage::record(self.firewalls.iter().map(BridgeFirewall::instance)).expect("recorders")
-    }
-
-    fn ping(&self) -> bool {
-        let ping = Ping { count: 2, timeout: Duration::from_millis(300), ..Ping::new(self.server.ipv4()) };
-        ping.run(self.client.namespace()).expect("ping").is_perfect()
+        self.site.record(&self.function).expect("recorders")
     }
 
     /// As many UDP conversations, there and back.
     fn converse(&self, flows: u16) {
-        let echo = UdpReceiver::start(self.server.namespace(), self.service(), true).expect("echo");
+        let echo = UdpReceiver::start(self.site.server.namespace(), self.service(), true).expect("echo");
         let ports = 20_000..=20_000 + flows - 1;
-        send_from_ports(self.client.namespace(), self.client.ipv4(), ports, self.service()).expect("UDP");
+        send_from_ports(self.site.client.namespace(), self.site.client.ipv4(), ports, self.service()).expect("UDP");
         echo.wait_for(flows.into(), Duration::from_secs(5)).expect("every datagram, with a record or without");
     }
 }
@@ -123,30 +104,30 @@ fn a_killed_process_stops_nothing_and_comes_back() {
     let _backlog = BacklogGuard::raise(100_000).expect("backlog");
     let mut world = World::new(1 << 17, &[("red", 20_000)]);
     let tenant = &world.tenants[0];
-    let _tcp = EchoServer::start(tenant.server.namespace(), tenant.service()).expect("echo");
-    let receiver = UdpReceiver::start(tenant.server.namespace(), tenant.service(), false).expect("receiver");
-    let mut connections = Connections::open(tenant.client.namespace(), tenant.service(), 50).expect("connections");
+    let _tcp = EchoServer::start(tenant.site.server.namespace(), tenant.service()).expect("echo");
+    let receiver = UdpReceiver::start(tenant.site.server.namespace(), tenant.service(), false).expect("receiver");
+    let mut connections = Connections::open(tenant.site.client.namespace(), tenant.service(), 50).expect("connections");
     // From now on the flows of the first instance are there by their records alone: the tables know only the second.
-    let first = tenant.firewalls[0].instance();
+    let first = tenant.site.members("fw-red")[0].instance();
     world.front_end.apply(&Documents::new().instance("fw-red", first.name(), first, ", weight: 0"));
     let (desired, flows) = (world.desired(), world.flows());
     assert!(flows.len() >= 50);
     let entered = event(world.testbed.node(), "frames_in");
     let stage = tenant.record();
-    let ping = Ping { count: 300, ..Ping::new(tenant.server.ipv4()) };
+    let ping = Ping { count: 300, ..Ping::new(tenant.site.server.ipv4()) };
     let datagrams = 6000;
-    let from = SocketAddr::new(tenant.client.ipv4(), 30_000);
+    let from = SocketAddr::new(tenant.site.client.ipv4(), 30_000);
     let load = UdpLoad { datagrams, per_second: Some(2000), ..UdpLoad::new(from, tenant.service()) };
     let front_end = &mut world.front_end;
     std::thread::scope(|scope| {
-        let pinging = scope.spawn(|| ping.run(tenant.client.namespace()).expect("ping"));
-        let sending = scope.spawn(|| load.run(tenant.client.namespace()).expect("load"));
+        let pinging = scope.spawn(|| ping.run(tenant.site.client.namespace()).expect("ping"));
+        let sending = scope.spawn(|| load.run(tenant.site.client.namespace()).expect("load"));
         let one = || receiver.wait_for(1000, Duration::from_secs(10)).expect("traffic runs");
         one();
         front_end.kill().expect("kill -9");
         // Without any process, new flows are forwarded as well as old ones.
         connections.exchange().expect("connections live without the process");
-        Connections::open(tenant.client.namespace(), tenant.service(), 10)
+        Connections::open(tenant.site.client.namespace(), tenant.service(), 10)
             .expect("new connections without the process");
         receiver.wait_for(3000, Duration::from_secs(10)).expect("traffic goes on without the process");
         front_end.restart().expect("restart");
@@ -204,17 +185,17 @@ fn an_interface_that_goes_down() {
     require!();
     let world = World::new(1 << 17, &[("red", 1000), ("blue", 1000)]);
     let [red, blue] = world.tenants.as_slice() else { panic!("two tenants") };
-    assert!(red.ping() && blue.ping());
-    blue.server.node.set_up(false).expect("link down");
+    assert!(red.site.ping() && blue.site.ping());
+    blue.site.server.node.set_up(false).expect("link down");
     eventually("the status tells", || world.front_end.json(&["status"])["pendingPorts"][0]["interface"] == "blue-s");
-    assert!(!blue.ping());
+    assert!(!blue.site.ping());
     let drops = world.drops("port_down");
     assert!(drops.get("tenants/blue").is_some_and(|count| *count >= 2), "{drops:?}");
     assert!(!drops.contains_key("tenants/red") || drops["tenants/red"] == 0, "{drops:?}");
-    assert!(red.ping(), "another tenant felt it");
-    blue.server.node.set_up(true).expect("link up");
+    assert!(red.site.ping(), "another tenant felt it");
+    blue.site.server.node.set_up(true).expect("link up");
     world.front_end.wait_programmed();
-    eventually("the tenant's traffic is back", || blue.ping());
+    eventually("the tenant's traffic is back", || blue.site.ping());
 }
 
 /// Records a tenant uses, as `status` tells: unanswered, established.
@@ -263,7 +244,7 @@ fn a_full_connection_table_loses_nothing() {
     let flows = world.front_end.json(&["status"])["flows"].as_u64().expect("a count");
     assert!((10..=20).contains(&flows), "{flows} records of 20");
     for (stage, tenant) in stages.iter().zip(&world.tenants) {
-        assert_eq!(stage.pins("in", |tuple| tuple.protocol == 17).len(), 100, "{}", tenant.name);
+        assert_eq!(stage.pins("in", |tuple| tuple.protocol == 17).len(), 100, "{}", tenant.site.tenant);
     }
     let lookups = testbed::scenario::metrics(world.testbed.node());
     assert!(lookups["switchyard_lookups_total{tier=\"stateless\"}"] >= 300.0);
@@ -340,7 +321,7 @@ fn bad_input_is_refused_as_a_whole_with_all_it_violates() {
         );
     }
     assert_eq!(world.desired(), before, "something was changed");
-    assert!(world.tenants[0].ping());
+    assert!(world.tenants[0].site.ping());
     // Text that is no document, each place named.
     let refused = world.front_end.try_apply("---\nkind: [\n---\nkind: Tenant\n").expect("command line");
     assert!(

@@ -143,10 +143,11 @@ impl Tenant {
     /// Everything but its graph.
     fn declare(&self, vni: u32) -> Documents {
         let spec = format!("vni: {vni}, budget: {{unanswered: 20000, established: 40000}}");
-        let mut documents = Documents::new()
-            .raw("Tenant", &format!("name: {}", self.name), &spec)
-            .attachment(self.name, "clients", "client", &self.client)
-            .attachment(self.name, "servers", "server", &self.server);
+        let mut documents = Documents::new().raw("Tenant", &format!("name: {}", self.name), &spec).hosts(
+            self.name,
+            &self.client,
+            &self.server,
+        );
         for name in ["fw", "ids", "log"] {
             documents = documents.raw("NetworkFunction", &format!("name: {}-{name}", self.name), TRANSPARENT);
         }

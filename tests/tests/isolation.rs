@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use testbed::measure::{BacklogGuard, Softnet};
-use testbed::nf::{Instance, Rule, SharedFirewall, SharedFirewallConfig, TenantRules};
-use testbed::scenario::{TRANSPARENT, firewalls, function, host, plain};
+use testbed::nf::Instance;
+use testbed::scenario::{SHARED, TRANSPARENT, firewalls, function, host, plain, shared_firewall};
 use testbed::traffic::{
     Curl, EchoServer, Iperf, IperfReport, IperfServer, UdpLoad, UdpReceiver, WebServer, tcp_connects,
 };
@@ -55,14 +55,25 @@ impl Tenant {
         self.iperf + 3
     }
 
-    fn declare(&self, documents: Documents) -> Documents {
-        documents.attachment(self.name, "clients", "client", &self.client).attachment(
-            self.name,
-            "servers",
-            "server",
-            &self.server,
-        )
+    /// What arrives at the server and leaves it.
+    fn record(&self) -> Recorder {
+        Recorder::start(self.server.namespace(), &[Host::INTERFACE]).expect("recorder")
     }
+
+    /// Asserts that what was seen at the server, or at an instance of the tenant's own, is the tenant's.
+    fn judge(&self, recorder: &Recorder) {
+        judge(self.name, &recorder.snapshot().expect("recording"), |seen, count| {
+            // What a host says itself, its multicast reports for one, is no crossing.
+            seen.interface == Host::INTERFACE && seen.way == Way::Sent
+                || seen.vlan.is_none() && self.owns(&seen.tuple, count)
+        });
+    }
+}
+
+/// The tenants with their attachments.
+fn declare(tenants: &[Tenant; 2]) -> Documents {
+    let documents = Documents::new().tenant("red", 100).tenant("blue", 200);
+    tenants.iter().fold(documents, |documents, tenant| documents.hosts(tenant.name, &tenant.client, &tenant.server))
 }
 
 fn two_tenants(testbed: &Testbed) -> [Tenant; 2] {
@@ -156,23 +167,16 @@ fn own_firewalls_at_full_load() {
     let red = firewalls(testbed.node(), &["fw-red"], &[8080]).expect("firewall");
     let blue = firewalls(testbed.node(), &["fw-blue"], &[8081]).expect("firewall");
     let front_end = FrontEnd::start(testbed.node()).expect("front end");
-    let documents = Documents::new().tenant("red", 100).tenant("blue", 200);
-    let documents = tenants.iter().fold(documents, |documents, tenant| tenant.declare(documents));
+    let documents = declare(&tenants);
     let documents = function(documents, "fw-red", TRANSPARENT, plain(&red));
     let documents = function(documents, "fw-blue", TRANSPARENT, plain(&blue));
     front_end.apply(&documents.chain("red", "web", &["fw-red"]).chain("blue", "web", &["fw-blue"]));
     let record = |instance: &Instance| instance.record().expect("recorder");
     let recorders = [&red, &blue].map(|set| record(set[0].instance()));
-    let ends =
-        tenants.each_ref().map(|tenant| Recorder::start(tenant.server.namespace(), &["eth0"]).expect("recorder"));
+    let ends = tenants.each_ref().map(Tenant::record);
     full_load(&tenants);
     for (tenant, recorder) in tenants.iter().zip(&recorders).chain(tenants.iter().zip(&ends)) {
-        let recording = recorder.snapshot().expect("recording");
-        judge(tenant.name, &recording, |seen, count| {
-            // What a host says itself, its multicast reports for one, is no crossing.
-            seen.interface == Host::INTERFACE && seen.way == Way::Sent
-                || seen.vlan.is_none() && tenant.owns(&seen.tuple, count)
-        });
+        tenant.judge(recorder);
     }
     rules_are_own(&tenants);
     // Untagged, so it can tell no tenants apart.
@@ -189,37 +193,24 @@ fn one_shared_firewall_at_full_load() {
     let testbed = Testbed::new().expect("testbed");
     let tenants = two_tenants(&testbed);
     let vlan = |name: &str| if name == "red" { 101 } else { 102 };
-    let rules = tenants.iter().map(|tenant| TenantRules {
-        vlan: vlan(tenant.name),
-        rules: vec![Rule::drop(&format!("{}_web", tenant.name), &format!("tcp dport {}", tenant.closed))],
-    });
-    let config = SharedFirewallConfig::new("shared", rules.collect());
-    let firewall = SharedFirewall::new(testbed.node(), config).expect("firewall");
+    let closed = tenants.each_ref().map(|tenant| tenant.closed);
+    let firewall = shared_firewall(testbed.node(), "shared", closed).expect("firewall");
     let front_end = FrontEnd::start(testbed.node()).expect("front end");
-    let documents = Documents::new().tenant("red", 100).tenant("blue", 200);
-    let documents = tenants.iter().fold(documents, |documents, tenant| tenant.declare(documents));
-    let tags = "shared: {isolatesState: true, tags: [{tenant: red, vlan: 101}, {tenant: blue, vlan: 102}]}";
-    let instances = [(firewall.instance(), String::new())];
-    let documents = function(documents, "shared", &format!("{TRANSPARENT}, {tags}"), instances);
+    let documents = declare(&tenants);
+    let documents = function(documents, "shared", SHARED, [(firewall.instance(), String::new())]);
     front_end.apply(&documents.chain("red", "web", &["shared"]).chain("blue", "web", &["shared"]));
     let recorder = firewall.instance().record().expect("recorder");
-    let ends =
-        tenants.each_ref().map(|tenant| Recorder::start(tenant.server.namespace(), &["eth0"]).expect("recorder"));
+    let ends = tenants.each_ref().map(Tenant::record);
     full_load(&tenants);
     let recording = recorder.snapshot().expect("recording");
     judge("the shared firewall", &recording, |seen, count| {
         tenants.iter().any(|tenant| seen.vlan == Some(vlan(tenant.name)) && tenant.owns(&seen.tuple, count))
     });
     for (tenant, recorder) in tenants.iter().zip(&ends) {
-        let recording = recorder.snapshot().expect("recording");
-        judge(tenant.name, &recording, |seen, count| {
-            // What a host says itself, its multicast reports for one, is no crossing.
-            seen.interface == Host::INTERFACE && seen.way == Way::Sent
-                || seen.vlan.is_none() && tenant.owns(&seen.tuple, count)
-        });
+        tenant.judge(recorder);
     }
     rules_are_own(&tenants);
     let counters = firewall.instance().rule_counters().expect("counters");
     assert_eq!(counters["unknown_tag"].packets, 0);
-    assert!(["red_web", "blue_web"].iter().all(|name| counters[*name].packets > 0), "{counters:?}");
+    assert!(["red_closed", "blue_closed"].iter().all(|name| counters[*name].packets > 0), "{counters:?}");
 }

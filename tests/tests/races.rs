@@ -3,9 +3,9 @@
 use etherparse::PacketBuilder;
 use std::collections::BTreeMap;
 use std::net::UdpSocket;
-use testbed::scenario::{Stage, TRANSPARENT, event, eventually, firewalls, function, host, plain};
+use testbed::scenario::{OneTenant, Site, event, eventually};
 use testbed::traffic::race_frames;
-use testbed::{Documents, FiveTuple, FrontEnd, Testbed, Way, require};
+use testbed::{Documents, FiveTuple, Way, require};
 
 const RACES: u16 = 10_000;
 const SERVICE: u16 = 7000;
@@ -13,21 +13,14 @@ const SERVICE: u16 = 7000;
 #[test]
 fn ten_thousand_races_for_a_flows_first_frame() {
     require!(second_cpu());
-    let testbed = Testbed::new().expect("testbed");
-    let node = testbed.node();
-    let (client, server) = (host(node, "client", 1).expect("client"), host(node, "server", 2).expect("server"));
-    let firewalls = firewalls(node, &["a", "b", "c"], &[]).expect("firewalls");
-    let front_end = FrontEnd::start(node).expect("front end");
-    let documents = Documents::new()
-        .tenant("acme", 100)
-        .attachment("acme", "clients", "client", &client)
-        .attachment("acme", "servers", "server", &server);
-    front_end.apply(&function(documents, "fw", TRANSPARENT, plain(&firewalls)).chain("acme", "web", &["fw"]));
+    let world = OneTenant::start(&[("fw", &["a", "b", "c"])], &[]).expect("a tenant");
+    world.front_end.apply(&Documents::new().chain("acme", "web", &["fw"]));
+    let Site { client, server, .. } = &world.site;
     // Takes the datagrams, so that no answers come; it need not read them.
-    let service = (server.ipv4(), SERVICE);
+    let service = world.site.service(SERVICE);
     let _sink = server.namespace().run(|| UdpSocket::bind(service)).expect("namespace").expect("socket");
-    let stage = Stage::record(firewalls.iter().map(|firewall| firewall.instance())).expect("recorders");
-    let recorders: Vec<_> = firewalls.iter().map(|firewall| firewall.instance().record().expect("recorder")).collect();
+    let stage = world.site.record("fw").expect("recorders");
+    let recorders: Vec<_> = world.site.instances().map(|instance| instance.record().expect("recorder")).collect();
     let frame = |port: u16| {
         let packet = PacketBuilder::ethernet2(client.eth0.mac.0, server.eth0.mac.0)
             .ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64)
@@ -52,7 +45,7 @@ fn ten_thousand_races_for_a_flows_first_frame() {
     let mut shares: BTreeMap<&String, usize> = BTreeMap::new();
     seen.values().flat_map(|by_instance| by_instance.keys()).for_each(|name| *shares.entry(name).or_default() += 1);
     assert_eq!(shares.len(), 3, "{shares:?}");
-    let lost = event(node, "insert_race");
+    let lost = event(world.testbed.node(), "insert_race");
     println!("{RACES} races, in {lost} of them both frames missed the record; flows at {shares:?}");
     assert!(lost > 0, "no race happened: the test has shown nothing");
 }

@@ -2,11 +2,11 @@
 
 use etherparse::PacketBuilder;
 use std::collections::BTreeSet;
-use std::net::{SocketAddr, UdpSocket};
-use testbed::nf::BridgeFirewall;
-use testbed::scenario::{TRANSPARENT, event, eventually, firewalls, function, host, plain};
+use std::net::UdpSocket;
+use testbed::nf::Instance;
+use testbed::scenario::{Rollout, Site, event, eventually};
 use testbed::traffic::{Connections, EchoServer, FrameSender};
-use testbed::{Documents, FrontEnd, Host, Recorder, Testbed, Way, require};
+use testbed::{Documents, FrontEnd, Recorder, Testbed, Way, require};
 
 const FLOWS: u32 = 100_000;
 /// Frames on their way at a time, so that no queue of the machine overflows.
@@ -15,13 +15,11 @@ const SERVICE: u16 = 7000;
 
 /// A chain of the firewall `old`; candidates go through `new` instead.
 struct World {
-    testbed: Testbed,
-    client: Host,
-    server: Host,
-    firewalls: Vec<BridgeFirewall>,
+    site: Site,
     front_end: FrontEnd,
     _sink: UdpSocket,
     _echo: EchoServer,
+    testbed: Testbed,
 }
 
 /// A flow by its ports.
@@ -31,51 +29,32 @@ impl World {
     fn new() -> Self {
         let testbed = Testbed::new().expect("testbed");
         let node = testbed.node();
-        let (client, server) = (host(node, "client", 1).expect("client"), host(node, "server", 2).expect("server"));
-        let firewalls = firewalls(node, &["old", "new"], &[]).expect("firewalls");
+        let functions: [(_, &[&str]); 2] = [("old", &["old"]), ("new", &["new"])];
+        let site = Site::new(node, "acme", &functions, &[]).expect("hosts and firewalls");
         let front_end = FrontEnd::start_with_capacity(node, 1 << 18).expect("front end");
-        let documents = Documents::new()
-            .raw("Tenant", "name: acme", "vni: 100, budget: {unanswered: 200000, established: 20000}")
-            .attachment("acme", "clients", "client", &client)
-            .attachment("acme", "servers", "server", &server);
-        let documents = function(documents, "old", TRANSPARENT, plain(&firewalls[..1]));
-        let documents = function(documents, "new", TRANSPARENT, plain(&firewalls[1..]));
+        let budget = "vni: 100, budget: {unanswered: 200000, established: 20000}";
+        let documents = site.declare(Documents::new().raw("Tenant", "name: acme", budget));
         front_end.apply(&documents.chain("acme", "web", &["old"]));
-        let sink = server.namespace().run(|| UdpSocket::bind((server.ipv4(), SERVICE))).expect("namespace");
-        let service = SocketAddr::new(server.ipv4(), SERVICE);
-        let echo = EchoServer::start(server.namespace(), service).expect("echo server");
-        Self { client, server, firewalls, front_end, _sink: sink.expect("socket"), _echo: echo, testbed }
+        let (server, service) = (site.server.namespace(), site.service(SERVICE));
+        let sink = server.run(|| UdpSocket::bind(service)).expect("namespace").expect("socket");
+        let echo = EchoServer::start(server, service).expect("echo server");
+        Self { site, front_end, _sink: sink, _echo: echo, testbed }
     }
 
-    /// Runs a verb of the rollout; its standard output.
-    fn rollout(&self, arguments: &[&str]) -> String {
-        let ran = self.front_end.run(&[&["rollout"], arguments].concat()).expect("command line");
-        assert_eq!(ran.code, 0, "rollout {arguments:?}: {}\n{}", ran.stderr, ran.stdout);
-        ran.stdout
+    fn rollout(&self) -> Rollout<'_> {
+        Rollout::of(&self.front_end, "acme/web")
     }
 
     /// Starts a rollout to the chain through `new`.
     fn start(&self, arguments: &[&str]) {
-        let target = Documents::new().chain("acme", "web", &["new"]);
-        let ran =
-            self.front_end.run_with_input(&[&["rollout", "start", "acme/web", "-f", "-"], arguments].concat(), &target);
-        let ran = ran.expect("command line");
-        assert_eq!(ran.code, 0, "rollout start {arguments:?}: {}\n{}", ran.stderr, ran.stdout);
-    }
-
-    fn status(&self) -> serde_json::Value {
-        self.front_end.json(&["rollout", "status", "acme/web"])
-    }
-
-    fn wait_for_phase(&self, phase: &str) {
-        eventually(&format!("phase {phase}"), || self.status()["phase"] == phase);
+        self.rollout().start(&Documents::new().chain("acme", "web", &["new"]), arguments);
     }
 
     /// Sends one datagram of each flow. The flows that went through `new`; the others went through `old`, once each.
     fn send(&self, flows: &[Ports]) -> BTreeSet<Ports> {
         let recorders: Vec<Recorder> =
-            self.firewalls.iter().map(|firewall| firewall.instance().record().expect("recorder")).collect();
-        let sender = FrameSender::open(&self.client.eth0).expect("sender");
+            self.site.instances().map(|instance| instance.record().expect("recorder")).collect();
+        let sender = FrameSender::open(&self.site.client.eth0).expect("sender");
         let passed = || -> Vec<BTreeSet<Ports>> {
             let seen = |recorder: &Recorder| {
                 let recording = recorder.snapshot().expect("recording");
@@ -91,7 +70,7 @@ impl World {
         let (before, mut sent) = (self.transmitted(), 0);
         for window in flows.chunks(WINDOW as usize) {
             for (source, destination) in window {
-                let packet = PacketBuilder::ethernet2(self.client.eth0.mac.0, self.server.eth0.mac.0)
+                let packet = PacketBuilder::ethernet2(self.site.client.eth0.mac.0, self.site.server.eth0.mac.0)
                     .ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64)
                     .udp(*source, *destination);
                 let mut frame = Vec::new();
@@ -110,13 +89,13 @@ impl World {
 
     /// Frames that have left the functions on the servers' side.
     fn transmitted(&self) -> u64 {
-        let of = |firewall: &BridgeFirewall| -> u64 {
+        let of = |instance: &Instance| -> u64 {
             let read = || std::fs::read_to_string("/proc/thread-self/net/dev");
-            let table = firewall.instance().namespace().run(read).expect("namespace").expect("counters of interfaces");
+            let table = instance.namespace().run(read).expect("namespace").expect("counters of interfaces");
             let line = table.lines().find_map(|line| line.trim().strip_prefix("out:")).expect("an interface `out`");
             line.split_whitespace().nth(9).and_then(|frames| frames.parse().ok()).expect("frames transmitted")
         };
-        self.firewalls.iter().map(of).sum()
+        self.site.instances().map(of).sum()
     }
 
     /// Takes data path and records down, as a reboot does, and starts again over what was stored.
@@ -144,7 +123,7 @@ fn a_canary_takes_its_share_of_new_flows_and_keeps_its_cohort() {
     let (existing, new) = (flows(0, 1000), flows(1000, FLOWS));
     assert!(world.send(&existing).is_empty());
     world.start(&["--step", "setWeight=5", "--step", "pause", "--step", "setWeight=20", "--step", "pause"]);
-    world.wait_for_phase("paused");
+    world.rollout().wait_for("paused");
     let first = world.send(&new);
     println!("5 %: {} of {FLOWS} flows, {:.2} %", first.len(), share(&first, &new));
     assert!((4.5..=5.5).contains(&share(&first, &new)));
@@ -153,8 +132,8 @@ fn a_canary_takes_its_share_of_new_flows_and_keeps_its_cohort() {
     world.reboot();
     assert!(world.send(&new) == first, "the cohort is another one after a restart");
 
-    world.rollout(&["promote", "acme/web"]);
-    world.wait_for_phase("paused");
+    world.rollout().verb("promote", &[]);
+    world.rollout().wait_for("paused");
     assert!(world.send(&new) == first, "flows stay on the view they began with");
     world.reboot();
     let second = world.send(&new);
@@ -162,7 +141,7 @@ fn a_canary_takes_its_share_of_new_flows_and_keeps_its_cohort() {
     assert!((19.5..=20.5).contains(&share(&second, &new)));
     assert!(first.is_subset(&second), "raising the share gives up some of the first cohort");
 
-    world.rollout(&["abort", "acme/web", "--reason", "enough seen"]);
+    world.rollout().verb("abort", &["--reason", "enough seen"]);
     // Not one frame in between: what is sent after the answer is sent after the abort.
     let after = flows(1000 + FLOWS, 10_000);
     assert!(world.send(&after).is_empty(), "a new flow went to the candidate after the abort");
@@ -174,18 +153,18 @@ fn a_canary_takes_its_share_of_new_flows_and_keeps_its_cohort() {
 fn a_rollout_without_steps_moves_no_established_connection() {
     require!();
     let world = World::new();
-    let service = SocketAddr::new(world.server.ipv4(), SERVICE);
-    let connect = || Connections::open(world.client.namespace(), service, 40).expect("connections");
+    let service = world.site.service(SERVICE);
+    let connect = || Connections::open(world.site.client.namespace(), service, 40).expect("connections");
     let mut connections = connect();
     connections.exchange().expect("exchange");
     let at_new = |connections: &mut Connections| {
-        let recorder = world.firewalls[1].instance().record().expect("recorder");
+        let recorder = world.site.members("new")[0].instance().record().expect("recorder");
         connections.exchange().expect("every connection lives");
         recorder.snapshot().expect("recording").frames(|seen| seen.tuple.protocol == 6)
     };
     world.start(&[]);
-    world.wait_for_phase("completed");
-    assert_eq!(world.status()["outcome"], "success");
+    world.rollout().wait_for("completed");
+    assert_eq!(world.rollout().status()["outcome"], "success");
     assert_eq!(at_new(&mut connections), 0, "an established connection met the other view");
     assert!(at_new(&mut connect()) > 0);
 }

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
-use testbed::nf::{BridgeFirewall, OneArmed, OneArmedConfig, Proxy, ProxyConfig, ProxyProgram, Snat};
+use testbed::nf::{BridgeFirewall, OneArmed, Proxy, ProxyConfig, ProxyProgram, Snat};
 use testbed::scenario::{
-    Stage, TRANSPARENT, eventually, firewalls, function, host, ip, neighbour, net, plain, routed_host, snat,
+    OneTenant, ROUTED, Stage, TRANSPARENT, eventually, firewalls, function, ip, neighbour, net, plain, routed_host,
+    routed_pair, router, snat,
 };
 use testbed::traffic::{Connections, Curl, EchoServer, Ping, UdpReceiver, WebServer, send_from_ports};
 use testbed::{Documents, FiveTuple, FrontEnd, Host, HostConfig, MacAddr, Node, Testbed, require};
@@ -20,10 +21,7 @@ const CONNECTIONS: usize = 120;
 const FRONT_END: MacAddr = MacAddr([0x02, 0x53, 0x57, 0x59, 0x44, 0x01]);
 
 fn two_hosts(documents: Documents, client: &Host, server: &Host) -> Documents {
-    documents
-        .tenant("acme", 100)
-        .attachment("acme", "clients", "client", client)
-        .attachment("acme", "servers", "server", server)
+    documents.tenant("acme", 100).hosts("acme", client, server)
 }
 
 /// The first frame towards a host that has not spoken yet is lost while its MAC address is asked for.
@@ -67,19 +65,11 @@ fn judge(stage: &Stage, port: &str, instances: usize) -> BTreeMap<FiveTuple, Str
 }
 
 fn firewall_chain(family: fn(&Host) -> IpAddr) {
-    let testbed = Testbed::new().expect("testbed");
-    let node = testbed.node();
-    let (client, server) = (host(node, "client", 1).expect("client"), host(node, "server", 2).expect("server"));
-    let (first, second) = (firewalls(node, &["a1", "a2", "a3"], &[]), firewalls(node, &["b1", "b2"], &[]));
-    let (first, second) = (first.expect("firewalls"), second.expect("firewalls"));
-    let front_end = FrontEnd::start(node).expect("front end");
-    let documents = two_hosts(Documents::new(), &client, &server);
-    let documents = function(documents, "a", TRANSPARENT, plain(&first));
-    let documents = function(documents, "b", TRANSPARENT, plain(&second));
-    front_end.apply(&documents.chain("acme", "web", &["a", "b"]));
-    let stages = [&first, &second].map(|stage| Stage::record(stage.iter().map(BridgeFirewall::instance)));
-    let [first, second] = stages.map(|stage| stage.expect("recorders"));
-    converse(&client, &server, family(&server));
+    let world = OneTenant::start(&[("a", &["a1", "a2", "a3"]), ("b", &["b1", "b2"])], &[]).expect("a tenant");
+    world.front_end.apply(&Documents::new().chain("acme", "web", &["a", "b"]));
+    let [first, second] = ["a", "b"].map(|function| world.site.record(function).expect("recorders"));
+    let (client, server) = (&world.site.client, &world.site.server);
+    converse(client, server, family(server));
     let (one, two) = (judge(&first, "in", 3), judge(&second, "out", 2));
     assert_eq!(judge(&first, "out", 3), one);
     assert_eq!(judge(&second, "in", 2), two);
@@ -113,7 +103,8 @@ fn through_a_nat_in_the_middle() {
     let server = Host::new(node, HostConfig::new("server").address(net("198.51.100.2/24"))).expect("server");
     let first = firewalls(node, &["a1", "a2", "a3"], &[]).expect("firewalls");
     let nats = [("n1", "198.51.100.11"), ("n2", "198.51.100.12")];
-    let nats: Vec<Snat> = nats.iter().map(|(name, outside)| snat(node, name, outside).expect("NAT")).collect();
+    let nats: Vec<Snat> =
+        nats.iter().map(|(name, outside)| snat(node, name, "10.0.0.254/24", outside).expect("NAT")).collect();
     let second = firewalls(node, &["b1", "b2"], &[]).expect("firewalls");
     let front_end = FrontEnd::start(node).expect("front end");
     let documents = two_hosts(Documents::new(), &client, &server);
@@ -235,28 +226,12 @@ fn through_one_armed_routers() {
     require!();
     let testbed = Testbed::new().expect("testbed");
     let node = testbed.node();
-    let client = [("10.0.1.1/24", "10.0.1.254"), ("fd01::1/64", "fd01::254")];
-    let server = [("10.0.2.2/24", "10.0.2.254"), ("fd02::2/64", "fd02::254")];
-    let client = routed_host(node, "client", &client).expect("client");
-    let server = routed_host(node, "server", &server).expect("server");
-    let arm = |name: &str| {
-        let config = OneArmedConfig {
-            name: name.to_owned(),
-            addresses: ["10.0.1.254/24", "10.0.2.254/24", "fd01::254/64", "fd02::254/64"].map(net).to_vec(),
-            routes: Vec::new(),
-            rules: Vec::new(),
-            mtu: 1500,
-        };
-        OneArmed::new(node, config).expect("router")
-    };
-    let arms = ["r1", "r2"].map(arm);
+    let (client, server) = routed_pair(node).expect("hosts");
+    let arms = ["r1", "r2"].map(|name| router(node, name).expect("router"));
     let front_end = FrontEnd::start(node).expect("front end");
-    let addresses = "addresses: [10.0.1.254, 10.0.2.254, 'fd01::254', 'fd02::254']";
     let documents = two_hosts(Documents::new(), &client, &server);
     let instances = arms.iter().map(|arm| (arm.instance(), String::new()));
-    let documents =
-        function(documents, "r", &format!("forwarding: routed, tupleEffect: keeps, {addresses}"), instances);
-    front_end.apply(&documents.chain("acme", "web", &["r"]));
+    front_end.apply(&function(documents, "r", ROUTED, instances).chain("acme", "web", &["r"]));
     for (service, gateway) in [(server.ipv4(), "10.0.1.254"), (server.ipv6(), "fd01::254")] {
         wait_for(&client, service);
         // The routers share the address; the front end answers for it with its own.

@@ -4,10 +4,9 @@
 use aya::Pod;
 use aya::maps::{Array, Map, MapData};
 use std::collections::BTreeMap;
-use testbed::nf::BridgeFirewall;
-use testbed::scenario::{Stage, TRANSPARENT, firewalls, function, host, plain};
-use testbed::traffic::{Connections, EchoServer, Ping};
-use testbed::{Documents, FrontEnd, Host, Testbed, require};
+use testbed::scenario::{OneTenant, Stage};
+use testbed::traffic::{Connections, EchoServer};
+use testbed::{Documents, require};
 use xdp_layout::names;
 use xdp_layout::plan::{ActiveWord, BANK_WORDS, DIGEST_WORD, PAGE_SLOTS, REPLICA_SETS_MAX, TableWord};
 
@@ -15,43 +14,23 @@ const SERVICE: u16 = 7000;
 
 type Page = [u16; PAGE_SLOTS as usize];
 
-/// A client, a server, and a chain of two functions with two instances each.
+/// A chain of two functions with two instances each.
 struct World {
-    client: Host,
-    server: Host,
-    stages: [Vec<BridgeFirewall>; 2],
-    front_end: FrontEnd,
-    testbed: Testbed,
+    tenant: OneTenant,
 }
 
 impl World {
     fn new() -> Self {
-        let testbed = Testbed::new().expect("testbed");
-        let node = testbed.node();
-        let (client, server) = (host(node, "client", 1).expect("client"), host(node, "server", 2).expect("server"));
-        let stages = [["a1", "a2"], ["b1", "b2"]].map(|names| firewalls(node, &names, &[]).expect("firewalls"));
-        let front_end = FrontEnd::start(node).expect("front end");
-        let world = Self { client, server, stages, front_end, testbed };
-        world.front_end.apply(&world.documents());
-        world
+        Self { tenant: OneTenant::with_two_stages(&[]).expect("a tenant") }
     }
 
-    fn documents(&self) -> Documents {
-        let documents = Documents::new()
-            .tenant("acme", 100)
-            .attachment("acme", "clients", "client", &self.client)
-            .attachment("acme", "servers", "server", &self.server);
-        let documents = function(documents, "a", TRANSPARENT, plain(&self.stages[0]));
-        function(documents, "b", TRANSPARENT, plain(&self.stages[1])).chain("acme", "web", &["a", "b"])
-    }
-
-    fn ping(&self) -> bool {
-        Ping::new(self.server.ipv4()).run(self.client.namespace()).expect("ping").is_perfect()
+    fn record(&self) -> [Stage; 2] {
+        ["a", "b"].map(|function| self.tenant.site.record(function).expect("recorders"))
     }
 
     /// A map of the data path, whether or not a process drives it.
     fn map<V: Pod>(&self, name: &str) -> Array<MapData, V> {
-        let pin = self.front_end.bpffs().join(format!("v{}", xdp_layout::LAYOUT_VERSION)).join(name);
+        let pin = self.tenant.front_end.bpffs().join(format!("v{}", xdp_layout::LAYOUT_VERSION)).join(name);
         let data = MapData::from_pin(&pin).unwrap_or_else(|e| panic!("{}: {e}", pin.display()));
         Array::try_from(Map::Array(data)).expect("an array")
     }
@@ -92,34 +71,28 @@ fn tables(words: &BTreeMap<u32, u64>) -> Vec<TableWord> {
 fn tables_and_views_stay_where_they_are() {
     require!();
     let mut world = World::new();
-    let service = std::net::SocketAddr::new(world.server.ipv4(), SERVICE);
-    let _echo = EchoServer::start(world.server.namespace(), service).expect("echo");
-    let mut connections = Connections::open(world.client.namespace(), service, 20).expect("connections");
-    let record = |world: &World| {
-        world
-            .stages
-            .each_ref()
-            .map(|stage| Stage::record(stage.iter().map(BridgeFirewall::instance)).expect("recorders"))
-    };
-    let stages = record(&world);
+    let service = world.tenant.site.service(SERVICE);
+    let _echo = EchoServer::start(world.tenant.site.server.namespace(), service).expect("echo");
+    let mut connections = Connections::open(world.tenant.site.client.namespace(), service, 20).expect("connections");
+    let stages = world.record();
     connections.exchange().expect("connections live");
     let pins = stages.map(|stage| stage.pins("in", |tuple| tuple.protocol == 6));
     let before = world.words();
     assert_eq!((tables(&before).len(), before.len()), (2, 3), "two tables and a graph");
     for round in 1..=2 {
-        world.front_end.kill().expect("kill -9");
+        world.tenant.front_end.kill().expect("kill -9");
         connections.exchange().expect("connections live without a process");
-        world.front_end.restart().expect("restart");
-        world.front_end.wait_programmed();
+        world.tenant.front_end.restart().expect("restart");
+        world.tenant.front_end.wait_programmed();
         assert_eq!(world.words(), before, "tables or views were written anew at restart {round}");
-        let stages = record(&world);
+        let stages = world.record();
         connections.exchange().expect("connections live after the restart");
         assert_eq!(stages.map(|stage| stage.pins("in", |tuple| tuple.protocol == 6)), pins);
     }
     // What changes after a restart does not land on what is in use.
     let kept = tables(&before).into_iter().map(|word| (word, world.table(word))).collect::<Vec<_>>();
-    let instance = world.stages[0][0].instance();
-    world.front_end.apply(&Documents::new().instance("a", instance.name(), instance, ", weight: 3"));
+    let instance = world.tenant.site.members("a")[0].instance();
+    world.tenant.front_end.apply(&Documents::new().instance("a", instance.name(), instance, ", weight: 3"));
     let after = world.words();
     let moved: Vec<_> = before.iter().filter(|(index, word)| after.get(index) != Some(word)).collect();
     assert_eq!(moved.len(), 1, "{before:x?}, then {after:x?}");
@@ -135,45 +108,45 @@ fn a_table_with_other_bytes_is_not_taken_over() {
     let before = world.words();
     let [damaged, sound] = tables(&before)[..] else { panic!("two tables: {before:x?}") };
     let table = world.table(damaged);
-    world.front_end.kill().expect("kill -9");
+    world.tenant.front_end.kill().expect("kill -9");
     world.set_entry(damaged.start() + 7, 1 - world.entry(damaged.start() + 7));
     assert_ne!(world.table(damaged), table);
-    world.front_end.restart().expect("restart");
-    world.front_end.wait_programmed();
+    world.tenant.front_end.restart().expect("restart");
+    world.tenant.front_end.wait_programmed();
     let [mended, kept] = tables(&world.words())[..] else { panic!("two tables") };
     assert_ne!(mended.start(), damaged.start());
     assert_eq!((world.table(mended), kept), (table, sound));
-    assert!(world.ping());
+    assert!(world.tenant.site.ping());
 }
 
 #[test]
 fn a_data_path_of_another_state_is_refused_and_goes_on() {
     require!();
     let mut world = World::new();
-    assert!(world.ping());
+    assert!(world.tenant.site.ping());
     let words = world.words();
-    let other = world.testbed.node().namespace().directory().join("other");
+    let other = world.tenant.testbed.node().namespace().directory().join("other");
     std::fs::create_dir_all(&other).expect("folder");
-    world.front_end.restart_with_state(&other).expect("it serves");
+    world.tenant.front_end.restart_with_state(&other).expect("it serves");
     let refused = |world: &World| {
-        let status = world.front_end.json(&["status"]);
+        let status = world.tenant.front_end.json(&["status"]);
         assert_eq!(status["programmed"], false, "{status:#}");
         let reason = status["reason"].as_str().unwrap_or_default().to_owned();
-        let path = world.front_end.bpffs().display().to_string();
+        let path = world.tenant.front_end.bpffs().display().to_string();
         assert!(reason.contains("belongs to another state file") && reason.contains(&path), "{status:#}");
         println!("{reason}");
     };
     refused(&world);
     // Nor does the data path take what is declared there, which is stored all the same.
-    let ran = world.front_end.try_apply(&world.documents()).expect("command line");
+    let ran = world.tenant.front_end.try_apply(&world.tenant.documents()).expect("command line");
     assert!(ran.code == 0 && ran.stderr.contains("belongs to another state file"), "{ran:?}");
     refused(&world);
     assert_eq!(world.words(), words);
-    assert!(world.ping());
-    world.front_end.restart().expect("restart");
-    world.front_end.wait_programmed();
+    assert!(world.tenant.site.ping());
+    world.tenant.front_end.restart().expect("restart");
+    world.tenant.front_end.wait_programmed();
     assert_eq!(world.words(), words);
-    assert!(world.ping());
+    assert!(world.tenant.site.ping());
 }
 
 #[test]

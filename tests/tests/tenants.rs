@@ -5,37 +5,15 @@ use std::net::SocketAddr;
 use std::time::Duration;
 use testbed::measure::BacklogGuard;
 use testbed::nf::BridgeFirewall;
-use testbed::scenario::{Stage, TRANSPARENT, eventually, firewalls, function, host, plain};
-use testbed::traffic::{Connections, EchoServer, Ping, UdpLoad, UdpReceiver, send_from_ports};
-use testbed::{Documents, FrontEnd, Host, Node, Testbed, require};
+use testbed::scenario::{Site, Stage, TRANSPARENT, eventually, firewalls, function, plain};
+use testbed::traffic::{Connections, EchoServer, UdpLoad, UdpReceiver, send_from_ports};
+use testbed::{Documents, FrontEnd, Node, Testbed, require};
 
 const SERVICE: u16 = 7000;
 
-/// A client and a server with the addresses that every tenant here uses.
-struct Hosts {
-    client: Host,
-    server: Host,
-}
-
-impl Hosts {
-    fn new(node: &Node, name: &str) -> Self {
-        let make = |side: &str, last| host(node, &format!("{name}-{side}"), last).expect("host");
-        Self { client: make("c", 1), server: make("s", 2) }
-    }
-
-    fn service(&self) -> SocketAddr {
-        SocketAddr::new(self.server.ipv4(), SERVICE)
-    }
-
-    fn ping(&self) -> bool {
-        let ping = Ping { count: 2, timeout: Duration::from_millis(300), ..Ping::new(self.server.ipv4()) };
-        ping.run(self.client.namespace()).expect("ping").is_perfect()
-    }
-}
-
-/// A tenant's attachments `clients` and `servers`.
-fn attached(documents: Documents, tenant: &str, client: &Host, server: &Host) -> Documents {
-    documents.attachment(tenant, "clients", "client", client).attachment(tenant, "servers", "server", server)
+/// Hosts with the addresses that every tenant here uses; their functions are laid out by each test.
+fn hosts(node: &Node, name: &str) -> Site {
+    Site::new(node, name, &[], &[]).expect("hosts")
 }
 
 fn record(firewalls: &[BridgeFirewall]) -> Stage {
@@ -58,12 +36,12 @@ fn a_trace_of_a_recorded_flow_is_of_its_own_tenants_view() {
     require!();
     let testbed = Testbed::new().expect("testbed");
     let node = testbed.node();
-    let tenants = ["red", "blue"].map(|name| Hosts::new(node, name));
+    let tenants = ["red", "blue"].map(|name| hosts(node, name));
     let firewalls = firewalls(node, &["red1", "blue1", "blue2"], &[]).expect("firewalls");
     let front_end = FrontEnd::start(node).expect("front end");
     let documents = Documents::new().tenant("red", 1).tenant("blue", 2);
-    let documents = attached(documents, "red", &tenants[0].client, &tenants[0].server);
-    let documents = attached(documents, "blue", &tenants[1].client, &tenants[1].server);
+    let documents = documents.hosts("red", &tenants[0].client, &tenants[0].server);
+    let documents = documents.hosts("blue", &tenants[1].client, &tenants[1].server);
     let documents = function(documents, "fw-red", TRANSPARENT, plain(&firewalls[..1]));
     let documents = function(documents, "first", TRANSPARENT, plain(&firewalls[1..2]));
     let documents = function(documents, "second", TRANSPARENT, plain(&firewalls[2..]));
@@ -77,14 +55,14 @@ fn a_trace_of_a_recorded_flow_is_of_its_own_tenants_view() {
     for (tenant, hosts, path) in
         [("red", &tenants[0], &["red1", "servers"][..]), ("blue", &tenants[1], &["blue1", "blue2", "servers"])]
     {
-        let echo = UdpReceiver::start(hosts.server.namespace(), hosts.service(), true).expect("receiver");
+        let echo = UdpReceiver::start(hosts.server.namespace(), hosts.service(SERVICE), true).expect("receiver");
         let from = SocketAddr::new(hosts.client.ipv4(), 20_000);
-        let (expected, has_record) = trace(&front_end, tenant, from, hosts.service());
+        let (expected, has_record) = trace(&front_end, tenant, from, hosts.service(SERVICE));
         assert_eq!(expected.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), path);
         assert!(!has_record && expected.windows(2).all(|hops| hops[0].1 > hops[1].1), "{tenant}: {expected:?}");
-        send_from_ports(hosts.client.namespace(), from.ip(), 20_000..=20_000, hosts.service()).expect("UDP");
+        send_from_ports(hosts.client.namespace(), from.ip(), 20_000..=20_000, hosts.service(SERVICE)).expect("UDP");
         echo.wait_for(1, Duration::from_secs(5)).expect("a datagram");
-        assert_eq!(trace(&front_end, tenant, from, hosts.service()), (expected, true), "{tenant}");
+        assert_eq!(trace(&front_end, tenant, from, hosts.service(SERVICE)), (expected, true), "{tenant}");
     }
 }
 
@@ -103,23 +81,23 @@ fn interfaces_that_two_tenants_exchange_change_hands_at_once() {
     let _backlog = BacklogGuard::raise(100_000).expect("backlog");
     let testbed = Testbed::new().expect("testbed");
     let node = testbed.node();
-    let [first, second] = ["one", "two"].map(|name| Hosts::new(node, name));
+    let [first, second] = ["one", "two"].map(|name| hosts(node, name));
     let firewalls = firewalls(node, &["red1", "blue1"], &[]).expect("firewalls");
     let front_end = FrontEnd::start(node).expect("front end");
     let documents = Documents::new().tenant("red", 1).tenant("blue", 2);
-    let documents = attached(documents, "red", &first.client, &first.server);
-    let documents = attached(documents, "blue", &second.client, &second.server);
+    let documents = documents.hosts("red", &first.client, &first.server);
+    let documents = documents.hosts("blue", &second.client, &second.server);
     let documents = function(documents, "fw-red", TRANSPARENT, plain(&firewalls[..1]));
     let documents = function(documents, "fw-blue", TRANSPARENT, plain(&firewalls[1..]));
     front_end.apply(&documents.chain("red", "web", &["fw-red"]).chain("blue", "web", &["fw-blue"]));
     assert!(first.ping() && second.ping());
     let stages = [record(&firewalls[..1]), record(&firewalls[1..])];
     let servers = [&first, &second]
-        .map(|hosts| UdpReceiver::start(hosts.server.namespace(), hosts.service(), false).expect("receiver"));
+        .map(|hosts| UdpReceiver::start(hosts.server.namespace(), hosts.service(SERVICE), false).expect("receiver"));
     // Each client is known by its port.
-    let load = |hosts: &Hosts, port| {
+    let load = |hosts: &Site, port| {
         let from = SocketAddr::new(hosts.client.ipv4(), port);
-        UdpLoad { datagrams: DATAGRAMS, per_second: Some(2000), ..UdpLoad::new(from, hosts.service()) }
+        UdpLoad { datagrams: DATAGRAMS, per_second: Some(2000), ..UdpLoad::new(from, hosts.service(SERVICE)) }
     };
     let (ours, theirs) = (load(&first, 1001), load(&second, 1002));
     std::thread::scope(|scope| {
@@ -168,8 +146,9 @@ fn interfaces_that_two_tenants_exchange_change_hands_at_once() {
     // Both directions, each by its own tenant's firewall.
     for (client, server, at, not) in [(&first, &second, 1, 0), (&second, &first, 0, 1)] {
         let stages = [record(&firewalls[..1]), record(&firewalls[1..])];
-        let _echo = EchoServer::start(server.server.namespace(), server.service()).expect("echo");
-        let mut connections = Connections::open(client.client.namespace(), server.service(), 10).expect("connections");
+        let _echo = EchoServer::start(server.server.namespace(), server.service(SERVICE)).expect("echo");
+        let mut connections =
+            Connections::open(client.client.namespace(), server.service(SERVICE), 10).expect("connections");
         connections.exchange().expect("connections live");
         assert_eq!(stages[at].pins("in", |tuple| tuple.protocol == 6).len(), 10);
         assert!(stages[not].seen("in", |tuple| tuple.protocol == 6).expect("recording").is_empty());
@@ -178,7 +157,7 @@ fn interfaces_that_two_tenants_exchange_change_hands_at_once() {
 
 /// One tenant with two firewalls, of which the first gets no new flows any more, and connections at both.
 struct Leaving {
-    hosts: Hosts,
+    hosts: Site,
     firewalls: Vec<BridgeFirewall>,
     front_end: FrontEnd,
     connections: Connections,
@@ -192,15 +171,15 @@ const CONNECTIONS: usize = 30;
 impl Leaving {
     fn new() -> Self {
         let testbed = Testbed::new().expect("testbed");
-        let hosts = Hosts::new(testbed.node(), "one");
+        let hosts = self::hosts(testbed.node(), "one");
         let firewalls = firewalls(testbed.node(), &["fw1", "fw2"], &[]).expect("firewalls");
         let front_end = FrontEnd::start(testbed.node()).expect("front end");
-        let documents = attached(Documents::new().tenant("red", VNI), "red", &hosts.client, &hosts.server);
+        let documents = Documents::new().tenant("red", VNI).hosts("red", &hosts.client, &hosts.server);
         let documents = function(documents, "fw", TRANSPARENT, plain(&firewalls));
         front_end.apply(&documents.chain("red", "web", &["fw"]));
-        let echo = EchoServer::start(hosts.server.namespace(), hosts.service()).expect("echo");
+        let echo = EchoServer::start(hosts.server.namespace(), hosts.service(SERVICE)).expect("echo");
         let mut connections =
-            Connections::open(hosts.client.namespace(), hosts.service(), CONNECTIONS).expect("connections");
+            Connections::open(hosts.client.namespace(), hosts.service(SERVICE), CONNECTIONS).expect("connections");
         let first = firewalls[0].instance();
         front_end.apply(&Documents::new().instance("fw", first.name(), first, ", weight: 0"));
         let stage = record(&firewalls);
@@ -220,8 +199,7 @@ impl Leaving {
     fn inherits_nothing(mut self) {
         let flows = self.front_end.json(&["flows"]);
         assert_eq!(flows.as_array().map(Vec::len), Some(0), "{flows:#}");
-        let documents =
-            attached(Documents::new().tenant("green", VNI), "green", &self.hosts.client, &self.hosts.server);
+        let documents = Documents::new().tenant("green", VNI).hosts("green", &self.hosts.client, &self.hosts.server);
         self.front_end.apply(&documents.chain("green", "web", &["fw"]));
         let status = self.front_end.json(&["status"]);
         let tenant = &status["tenants"][0];

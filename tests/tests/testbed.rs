@@ -12,12 +12,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{client_and_server, ip, join, net};
+use common::{client_and_server, join};
 use testbed::{
     Error, Host, HostConfig, MacAddr, Namespace, Recorder, Testbed, Way,
     measure::{BacklogGuard, CpuTime, Softnet, interface_counters},
     preflight::{NO_SKIP_VARIABLE, SKIP_FILE_VARIABLE},
     require,
+    scenario::{ip, net},
     traffic::{Iperf, IperfServer, Ping, UdpLoad, UdpReceiver, send_from_ports},
 };
 

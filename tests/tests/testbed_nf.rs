@@ -4,7 +4,7 @@ mod common;
 
 use std::{net::SocketAddr, time::Duration};
 
-use common::{client_and_server, ip, join, net, routed_host, tcp_connects};
+use common::{client_and_server, join};
 use etherparse::PacketBuilder;
 use testbed::{
     FiveTuple, Host, Node, Recorder, Route, Testbed, Way,
@@ -13,7 +13,8 @@ use testbed::{
         SharedFirewall, SharedFirewallConfig, Snat, SnatConfig, TenantRules, Tracking, Translation,
     },
     require,
-    traffic::{Curl, FrameSender, Iperf, IperfServer, Ping, UdpLoad, UdpReceiver, WebServer},
+    scenario::{ip, net, routed_host, routed_pair},
+    traffic::{Curl, FrameSender, Iperf, IperfServer, Ping, UdpLoad, UdpReceiver, WebServer, tcp_connects},
 };
 
 /// Serves on a port, connects, and asks for a page if that should be possible.
@@ -106,7 +107,8 @@ fn nat_translates_within_its_outside_block() {
     require!();
     let bed = Testbed::new().unwrap();
     let node = bed.node();
-    let client = routed_host(node, "client", ["10.0.0.1/24", "fd00::1/64"], ["10.0.0.254", "fd00::254"]);
+    let client = [("10.0.0.1/24", "10.0.0.254"), ("fd00::1/64", "fd00::254")];
+    let client = routed_host(node, "client", &client).unwrap();
     // The server knows no way to the client's network: only translated packets come back.
     let server =
         Host::new(node, testbed::HostConfig::new("server").address(net("192.0.2.2/24")).address(net("fd01::2/64")))
@@ -187,8 +189,7 @@ fn one_armed_router_sends_back_out_of_the_same_port() {
     require!();
     let bed = Testbed::new().unwrap();
     let node = bed.node();
-    let client = routed_host(node, "client", ["10.0.1.1/24", "fd01::1/64"], ["10.0.1.254", "fd01::254"]);
-    let server = routed_host(node, "server", ["10.0.2.2/24", "fd02::2/64"], ["10.0.2.254", "fd02::254"]);
+    let (client, server) = routed_pair(node).unwrap();
     let config = OneArmedConfig {
         name: "arm".into(),
         addresses: ["10.0.1.254/24", "fd01::254/64", "10.0.2.254/24", "fd02::254/64"].map(net).to_vec(),

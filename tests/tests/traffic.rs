@@ -5,72 +5,49 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use testbed::measure::{BacklogGuard, Softnet, interface_counters};
-use testbed::nf::{BridgeFirewall, Instance, OneArmed, OneArmedConfig};
+use testbed::nf::{BridgeFirewall, Instance};
 use testbed::scenario::{
-    Stage, TRANSPARENT, eventually, firewalls, function, host, ip, metrics, net, plain, routed_host,
+    OneTenant, ROUTED, Site, TRANSPARENT, eventually, firewalls, function, ip, metrics, plain, routed_pair, router,
 };
 use testbed::traffic::{
     Connections, EchoServer, Iperf, IperfServer, Ping, UdpLoad, UdpReceiver, connected_udp, send_from_ports,
 };
-use testbed::{Documents, FiveTuple, FrontEnd, Host, KernelDrop, KernelDrops, Kind, Namespace, Testbed, Way, require};
+use testbed::{Documents, FiveTuple, FrontEnd, KernelDrop, KernelDrops, Kind, Namespace, Testbed, Way, require};
 
 const SERVICE: u16 = 7000;
 
-/// A client and a server in one subnet, and two stages of two firewalls between them.
-struct World {
-    client: Host,
-    server: Host,
-    stages: [Vec<BridgeFirewall>; 2],
-    front_end: FrontEnd,
-    testbed: Testbed,
+const FUNCTIONS: [&str; 2] = ["a", "b"];
+
+fn world() -> OneTenant {
+    OneTenant::with_two_stages(&[23]).expect("a tenant")
 }
 
-impl World {
-    fn new() -> Self {
-        let testbed = Testbed::new().expect("testbed");
-        let node = testbed.node();
-        let (client, server) = (host(node, "client", 1).expect("client"), host(node, "server", 2).expect("server"));
-        let stages = [["a1", "a2"], ["b1", "b2"]].map(|names| firewalls(node, &names, &[23]).expect("firewalls"));
-        let front_end = FrontEnd::start(node).expect("front end");
-        let documents = Documents::new()
-            .tenant("acme", 100)
-            .attachment("acme", "clients", "client", &client)
-            .attachment("acme", "servers", "server", &server);
-        let documents = function(documents, "a", TRANSPARENT, plain(&stages[0]));
-        let documents = function(documents, "b", TRANSPARENT, plain(&stages[1]));
-        front_end.apply(&documents.chain("acme", "web", &["a", "b"]));
-        Self { client, server, stages, front_end, testbed }
-    }
-
-    /// Client's and server's address of both families.
-    fn families(&self) -> [(IpAddr, IpAddr); 2] {
-        [(self.client.ipv4(), self.server.ipv4()), (self.client.ipv6(), self.server.ipv6())]
-    }
+/// Client's and server's address of both families.
+fn families(world: &OneTenant) -> [(IpAddr, IpAddr); 2] {
+    let Site { client, server, .. } = &world.site;
+    [(client.ipv4(), server.ipv4()), (client.ipv6(), server.ipv6())]
 }
 
 #[test]
 fn large_datagrams_pass_in_fragments_through_the_same_instances() {
     require!();
-    let world = World::new();
-    for (client, server) in world.families() {
-        let recorders = world.stages.each_ref().map(|stage| {
-            let instances = stage.iter().map(BridgeFirewall::instance);
+    let world = world();
+    for (client, server) in families(&world) {
+        let recorders = FUNCTIONS.map(|function| {
+            let instances = world.site.members(function).iter().map(BridgeFirewall::instance);
             let record = |instance: &Instance| (instance.name().to_owned(), instance.record().expect("recorder"));
             instances.map(record).collect::<Vec<_>>()
         });
-        let stages = world
-            .stages
-            .each_ref()
-            .map(|stage| Stage::record(stage.iter().map(BridgeFirewall::instance)).expect("recorders"));
+        let stages = FUNCTIONS.map(|function| world.site.record(function).expect("recorders"));
         let service = SocketAddr::new(server, SERVICE);
-        let _echo = UdpReceiver::start(world.server.namespace(), service, true).expect("receiver");
+        let _echo = UdpReceiver::start(world.site.server.namespace(), service, true).expect("receiver");
         let load = UdpLoad {
             datagrams: 200,
             bytes: 8192,
             echo_timeout: Duration::from_secs(5),
             ..UdpLoad::new(SocketAddr::new(client, 30_000), service)
         };
-        let report = load.run(world.client.namespace()).expect("load");
+        let report = load.run(world.site.client.namespace()).expect("load");
         assert!(report.is_perfect(200), "{report:?}");
         for (recorders, stage) in recorders.iter().zip(&stages) {
             let pins = stage.pins("in", |tuple: &FiveTuple| tuple.protocol == 17);
@@ -93,12 +70,13 @@ fn large_datagrams_pass_in_fragments_through_the_same_instances() {
 #[test]
 fn a_closed_port_is_told_to_the_sender() {
     require!();
-    let world = World::new();
-    for (client, server) in world.families() {
+    let world = world();
+    for (client, server) in families(&world) {
         let from = SocketAddr::new(client, 31_000);
-        let socket = connected_udp(world.client.namespace(), from, SocketAddr::new(server, 9), false).expect("socket");
+        let socket =
+            connected_udp(world.site.client.namespace(), from, SocketAddr::new(server, 9), false).expect("socket");
         socket.set_read_timeout(Some(Duration::from_secs(3))).expect("timeout");
-        let stage = Stage::record(world.stages[0].iter().map(BridgeFirewall::instance)).expect("recorders");
+        let stage = world.site.record("a").expect("recorders");
         socket.send(b"anybody there?").expect("sent");
         let answer = socket.recv(&mut [0; 16]).expect_err("nobody answers");
         assert_eq!(answer.kind(), ErrorKind::ConnectionRefused, "{answer}");
@@ -112,25 +90,13 @@ fn a_router_in_the_chain_tells_that_the_time_to_live_is_over() {
     require!();
     let testbed = Testbed::new().expect("testbed");
     let node = testbed.node();
-    let client = routed_host(node, "client", &[("10.0.1.1/24", "10.0.1.254")]).expect("client");
-    let server = routed_host(node, "server", &[("10.0.2.2/24", "10.0.2.254")]).expect("server");
-    let config = OneArmedConfig {
-        name: "r".to_owned(),
-        addresses: vec![net("10.0.1.254/24"), net("10.0.2.254/24")],
-        routes: Vec::new(),
-        rules: Vec::new(),
-        mtu: 1500,
-    };
-    let router = OneArmed::new(node, config).expect("router");
+    let (client, server) = routed_pair(node).expect("hosts");
+    let router = router(node, "r").expect("router");
     let firewalls = firewalls(node, &["a1", "a2"], &[]).expect("firewalls");
     let front_end = FrontEnd::start(node).expect("front end");
-    let documents = Documents::new()
-        .tenant("acme", 100)
-        .attachment("acme", "clients", "client", &client)
-        .attachment("acme", "servers", "server", &server);
+    let documents = Documents::new().tenant("acme", 100).hosts("acme", &client, &server);
     let documents = function(documents, "a", TRANSPARENT, plain(&firewalls));
-    let spec = "forwarding: routed, tupleEffect: keeps, addresses: [10.0.1.254, 10.0.2.254]";
-    let documents = function(documents, "r", spec, [(router.instance(), String::new())]);
+    let documents = function(documents, "r", ROUTED, [(router.instance(), String::new())]);
     front_end.apply(&documents.chain("acme", "web", &["a", "r"]));
     let probe = |hops: &str| {
         let mut command = client.namespace().command("ping");
@@ -147,15 +113,16 @@ fn a_router_in_the_chain_tells_that_the_time_to_live_is_over() {
 #[test]
 fn a_smaller_path_mtu_is_learnt() {
     require!();
-    let world = World::new();
+    let world = world();
     // Only the node's end: the server itself knows nothing of it and offers full-sized segments.
-    world.server.node.namespace.ip(&["link set server mtu 1400".into()]).expect("MTU");
-    for (client, server) in world.families() {
+    let node = &world.site.server.node;
+    node.namespace.ip(&[format!("link set {} mtu 1400", node.interface)]).expect("MTU");
+    for (client, server) in families(&world) {
         let headers = if client.is_ipv4() { 28 } else { 48 };
         let service = SocketAddr::new(server, SERVICE);
         let from = SocketAddr::new(client, 32_000);
-        let receiver = UdpReceiver::start(world.server.namespace(), service, false).expect("receiver");
-        let socket = connected_udp(world.client.namespace(), from, service, true).expect("socket");
+        let receiver = UdpReceiver::start(world.site.server.namespace(), service, false).expect("receiver");
+        let socket = connected_udp(world.site.client.namespace(), from, service, true).expect("socket");
         let mut refused = None;
         eventually("the sender learns the MTU", || {
             refused = socket.send(&[0; 1450]).err();
@@ -170,8 +137,8 @@ fn a_smaller_path_mtu_is_learnt() {
         }
         eventually("what fits arrives", || receiver.by_source().contains_key(&from));
         // TCP sends full-sized segments, is told, and carries on with smaller ones.
-        let _server = IperfServer::start(world.server.namespace(), 5201).expect("iperf3");
-        let report = Iperf::new(server, 5201).run(world.client.namespace()).expect("iperf3");
+        let _server = IperfServer::start(world.site.server.namespace(), 5201).expect("iperf3");
+        let report = Iperf::new(server, 5201).run(world.site.client.namespace()).expect("iperf3");
         println!("TCP over a path MTU of 1400: {:.2} Gbit/s, {:?} retransmits", report.gbit_per_s, report.retransmits);
         assert!(report.bytes > 1_000_000, "{report:?}");
     }
@@ -186,7 +153,7 @@ struct Account {
 }
 
 impl Account {
-    fn now(world: &World) -> Self {
+    fn now(world: &OneTenant) -> Self {
         let metrics = metrics(world.testbed.node());
         let sum = |name: &str| -> u64 {
             metrics.iter().filter(|(key, _)| key.starts_with(name)).map(|(_, value)| *value as u64).sum()
@@ -205,7 +172,7 @@ impl Account {
 }
 
 /// Frames that the kernel counts on all ports at the node.
-fn received(world: &World) -> u64 {
+fn received(world: &OneTenant) -> u64 {
     let counters = interface_counters(world.testbed.node().namespace()).expect("counters");
     counters.iter().filter(|(name, _)| *name != "lo").map(|(_, counters)| counters.received).sum()
 }
@@ -213,14 +180,14 @@ fn received(world: &World) -> u64 {
 #[test]
 fn every_frame_is_accounted_for() {
     require!();
-    let world = World::new();
+    let world = world();
     let _backlog = BacklogGuard::raise(100_000).expect("backlog");
     let softnet = Softnet::now().expect("softnet");
     let drops = KernelDrops::watch().expect("the kernel's drops");
     let (before, fate_before) = snapshot(&world, &drops);
     let received_before = received(&world);
-    let (client, server) = (world.client.namespace(), world.server.namespace());
-    for (from, to) in world.families() {
+    let (client, server) = (world.site.client.namespace(), world.site.server.namespace());
+    for (from, to) in families(&world) {
         let _iperf = IperfServer::start(server, 5201).expect("iperf3");
         let _echo = EchoServer::start(server, SocketAddr::new(to, SERVICE)).expect("echo");
         let udp = UdpReceiver::start(server, SocketAddr::new(to, SERVICE), true).expect("echo");
@@ -240,7 +207,7 @@ fn every_frame_is_accounted_for() {
     }
     // To a group: the programs carry none.
     let group = SocketAddr::new(ip("224.0.0.251"), SERVICE);
-    send_from_ports(client, world.client.ipv4(), 21_000..=21_049, group).expect("UDP");
+    send_from_ports(client, world.site.client.ipv4(), 21_000..=21_049, group).expect("UDP");
     // What still waits in the kernel's queues is counted when it is through.
     let mut latest = (before, Fate::default());
     eventually("frames in are frames out and reasons", || {
@@ -256,14 +223,14 @@ fn every_frame_is_accounted_for() {
     assert_eq!(lost.dropped, 0);
     let by_program = fate.by_program - fate_before.by_program;
     assert_eq!(by_program, counted.dropped, "the kernel drops what the programs tell it to, and they count it");
-    let rules = world.stages.iter().flatten().map(|firewall| firewall.instance().rule_counters().expect("counters"));
+    let rules = world.site.instances().map(|instance| instance.rule_counters().expect("counters"));
     let refused: u64 = rules.flat_map(BTreeMap::into_values).map(|count| count.packets).sum();
     assert_eq!(fate.by_rule, refused, "a firewall drops by its rules");
     assert!(fate.unexplained.is_empty(), "dropped by the kernel after the program returned: {:#?}", fate.unexplained);
 }
 
 /// What the programs count and what the kernel dropped at one moment, while hardly anything passes.
-fn snapshot(world: &World, drops: &KernelDrops) -> (Account, Fate) {
+fn snapshot(world: &OneTenant, drops: &KernelDrops) -> (Account, Fate) {
     loop {
         let counted = Account::now(world);
         let fate = Fate::of(world, drops);
@@ -285,7 +252,7 @@ struct Fate {
 }
 
 impl Fate {
-    fn of(world: &World, drops: &KernelDrops) -> Self {
+    fn of(world: &OneTenant, drops: &KernelDrops) -> Self {
         let mut fate = Self::default();
         let mut look = |namespace: &Namespace, explain: &dyn Fn(&mut Self, &KernelDrop, u64) -> bool| {
             for (drop, count) in drops.of(namespace).expect("the kernel's drops") {
@@ -301,15 +268,15 @@ impl Fate {
             // The agent's own runs of a program leave a buffer that never was a frame.
             drop.reason == "TC_INGRESS" || drop.function == "bpf_prog_test_run_skb"
         });
-        for firewall in world.stages.iter().flatten() {
-            look(firewall.instance().namespace(), &|fate, drop, count| {
+        for instance in world.site.instances() {
+            look(instance.namespace(), &|fate, drop, count| {
                 if drop.reason == "NETFILTER_DROP" {
                     fate.by_rule += count;
                 }
                 drop.reason == "NETFILTER_DROP"
             });
         }
-        for host in [&world.client, &world.server] {
+        for host in [&world.site.client, &world.site.server] {
             look(host.namespace(), &|_, drop, _| arrived(drop));
         }
         fate
@@ -332,14 +299,15 @@ fn arrived(drop: &KernelDrop) -> bool {
 fn a_frame_that_is_lost_behind_the_program_does_not_go_unseen() {
     require!();
     const DATAGRAMS: u16 = 20;
-    let mut world = World::new();
-    assert!(Ping::new(world.server.ipv4()).run(world.client.namespace()).expect("ping").is_perfect());
+    let mut world = world();
+    assert!(world.site.ping());
     // Nobody is left to tell the programs that the port is down.
     world.front_end.kill().expect("kill -9");
-    world.server.eth0.set_up(false).expect("link down");
+    world.site.server.eth0.set_up(false).expect("link down");
     let drops = KernelDrops::watch().expect("the kernel's drops");
-    let to = SocketAddr::new(world.server.ipv4(), SERVICE);
-    send_from_ports(world.client.namespace(), world.client.ipv4(), 20_000..=20_000 + DATAGRAMS - 1, to).expect("UDP");
+    let to = SocketAddr::new(world.site.server.ipv4(), SERVICE);
+    send_from_ports(world.site.client.namespace(), world.site.client.ipv4(), 20_000..=20_000 + DATAGRAMS - 1, to)
+        .expect("UDP");
     eventually("every frame's loss is seen", || {
         let fate = Fate::of(&world, &drops);
         let at_the_node = fate.unexplained.get("node").map_or(0, |drops| drops.iter().map(|(_, count)| count).sum());

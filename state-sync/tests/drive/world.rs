@@ -57,6 +57,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct Shared {
     pub(crate) fail: bool,
     pub(crate) fail_resets: bool,
+    pub(crate) fail_counts: bool,
     pub(crate) pending: Vec<PendingPort>,
     pub(crate) census: Census,
     pub(crate) counters: Option<ViewCounters>,
@@ -193,12 +194,13 @@ impl Observer for Fake {
         Err(DataPlaneError { operation: "trace".to_owned(), cause: "there is no core here".to_owned() })
     }
     fn census(&self) -> Result<Census, DataPlaneError> {
-        let (census, gate) = self.set(|shared| {
+        let (census, gate, fails) = self.set(|shared| {
             shared.counts.send_modify(|counts| *counts += 1);
-            (shared.census.clone(), shared.count_gate.take())
+            (shared.census.clone(), shared.count_gate.take(), shared.fail_counts)
         });
         pass(gate);
-        Ok(census)
+        let error = || DataPlaneError { operation: "count".to_owned(), cause: "told to fail".to_owned() };
+        if fails { Err(error()) } else { Ok(census) }
     }
     fn view_counters(&self, _tenant: TenantId, _view: ViewId) -> Result<Option<ViewCounters>, DataPlaneError> {
         Ok(self.set(|shared| shared.counters))

@@ -1,15 +1,15 @@
 //! An agent that was away, missed versions or was killed in the middle of an install comes back to the state that was declared.
 
 mod maps;
+#[cfg(target_arch = "x86_64")]
+mod writes;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
-use testbed::nf::BridgeFirewall;
-use testbed::scenario::{TRANSPARENT, eventually, firewalls, function, host, plain};
-use testbed::traffic::{Connections, EchoServer, short_connection};
-use testbed::{Documents, FiveTuple, FrontEnd, Host, Process, Recorder, Testbed, Witnesses, require};
+use testbed::scenario::{OneTenant, Site, eventually};
+use testbed::traffic::{Connections, EchoServer};
+use testbed::{Documents, FrontEnd, Host, Process, Recorder, require};
 
 const SERVICE: u16 = 7000;
 const CONNECTIONS: usize = 8;
@@ -21,73 +21,39 @@ const SHAPES: [&[&str]; 2] = [&["fw"], &["log", "fw"]];
 
 /// A tenant with two functions, of which its graph uses one or both.
 struct World {
-    client: Host,
-    server: Host,
-    functions: [Vec<BridgeFirewall>; 2],
-    front_end: FrontEnd,
+    tenant: OneTenant,
     _echo: EchoServer,
     /// Keeps the kernel taking time stamps.
     _stamps: Recorder,
-    testbed: Testbed,
 }
 
 impl World {
     fn new() -> Self {
-        let testbed = Testbed::new().expect("testbed");
-        let node = testbed.node();
-        let (client, server) = (host(node, "client", 1).expect("client"), host(node, "server", 2).expect("server"));
+        let tenant = OneTenant::start(&[("fw", &["fw1", "fw2"]), ("log", &["log1", "log2"])], &[]).expect("a tenant");
+        let Site { client, server, .. } = &tenant.site;
         let stamps = Recorder::start(client.namespace(), &[Host::INTERFACE]).expect("recorder");
-        let functions =
-            [["fw1", "fw2"], ["log1", "log2"]].map(|names| firewalls(node, &names, &[]).expect("firewalls"));
-        let front_end = FrontEnd::start_with_capacity(node, 1 << 16).expect("front end");
-        let documents = Documents::new()
-            .tenant("acme", 100)
-            .attachment("acme", "clients", "client", &client)
-            .attachment("acme", "servers", "server", &server);
-        let documents = function(documents, "fw", TRANSPARENT, plain(&functions[0]));
-        front_end.apply(&function(documents, "log", TRANSPARENT, plain(&functions[1])));
-        front_end.apply(&shape(0, 0));
-        let service = SocketAddr::new(server.ipv4(), SERVICE);
-        let echo = EchoServer::start(server.namespace(), service).expect("echo server");
-        Self { client, server, functions, front_end, _echo: echo, _stamps: stamps, testbed }
-    }
-
-    fn service(&self) -> SocketAddr {
-        SocketAddr::new(self.server.ipv4(), SERVICE)
+        tenant.front_end.apply(&shape(0, 0));
+        let echo = EchoServer::start(server.namespace(), tenant.site.service(SERVICE)).expect("echo server");
+        Self { _echo: echo, _stamps: stamps, tenant }
     }
 
     fn connect(&self) -> Connections {
-        Connections::open(self.client.namespace(), self.service(), CONNECTIONS).expect("connections")
+        let client = self.tenant.site.client.namespace();
+        Connections::open(client, self.tenant.site.service(SERVICE), CONNECTIONS).expect("connections")
     }
 
     fn content(&self) -> maps::Content {
-        maps::read(self.front_end.bpffs())
-    }
-
-    /// The function of an instance.
-    fn function_of(&self, instance: &str) -> &'static str {
-        let is_first = self.functions[0].iter().any(|member| member.instance().name() == instance);
-        if is_first { "fw" } else { "log" }
+        maps::read(self.tenant.front_end.bpffs())
     }
 
     /// The shapes that flows have which begin now, each in full: by function, from the client.
-    fn new_flows(&self) -> BTreeSet<Vec<&'static str>> {
-        let instances = self.functions.iter().flatten().map(BridgeFirewall::instance);
-        let witnesses = Witnesses::start(&self.client, &self.server, instances).expect("recorders");
-        let service = self.service();
-        let connect = || (0..NEW).try_for_each(|_| short_connection(service));
-        self.client.namespace().run(connect).expect("namespace").expect("new connections");
-        let is_new = |tuple: &FiveTuple| tuple.protocol == 6 && tuple.destination_port == SERVICE;
-        let evidence = witnesses.flows(is_new).expect("recordings");
-        let of_path = |path: &[String]| path.iter().map(|instance| self.function_of(instance)).collect();
-        // Connections that were there before are seen in part only if they speak, which they do not meanwhile.
-        let whole = evidence.values().inspect(|flow| assert_eq!(flow.faults, Vec::<String>::new(), "{flow:?}"));
-        whole.map(|flow| of_path(&flow.path)).collect()
+    fn new_flows(&self) -> BTreeSet<Vec<&str>> {
+        self.tenant.site.paths_of_new(SERVICE, NEW).into_keys().collect()
     }
 
     /// The shape that is declared.
     fn declared(&self) -> &'static [&'static str] {
-        let graph = self.front_end.json(&["get", "graph", "acme/web"]);
+        let graph = self.tenant.front_end.json(&["get", "graph", "acme/web"]);
         let nodes = graph["spec"]["nodes"].as_array().map_or(0, Vec::len);
         SHAPES.into_iter().find(|shape| shape.len() == nodes).unwrap_or_else(|| panic!("neither shape: {graph:#}"))
     }
@@ -95,7 +61,8 @@ impl World {
     /// Asserts that the maps are those of a data path that never was in another state. The process must have ended.
     fn assert_as_fresh(&self) {
         let now = self.content();
-        let fresh = FrontEnd::start_with_state_of(self.testbed.node(), &self.front_end).expect("a fresh front end");
+        let fresh = FrontEnd::start_with_state_of(self.tenant.testbed.node(), &self.tenant.front_end)
+            .expect("a fresh front end");
         fresh.wait_programmed();
         let wanted = maps::read(fresh.bpffs());
         let (more, less): (Vec<_>, Vec<_>) = (now.difference(&wanted).collect(), wanted.difference(&now).collect());
@@ -125,14 +92,14 @@ fn a_restart_without_a_change_changes_nothing() {
     let mut world = World::new();
     let mut connections = world.connect();
     let before = world.content();
-    world.front_end.kill().expect("kill -9");
+    world.tenant.front_end.kill().expect("kill -9");
     assert_eq!(world.content(), before);
     connections.exchange().expect("connections without the process");
-    world.front_end.restart().expect("restart");
-    world.front_end.wait_programmed();
+    world.tenant.front_end.restart().expect("restart");
+    world.tenant.front_end.wait_programmed();
     assert_eq!(world.content(), before);
     connections.exchange().expect("connections after the restart");
-    world.front_end.kill().expect("kill -9");
+    world.tenant.front_end.kill().expect("kill -9");
     world.assert_as_fresh();
 }
 
@@ -141,10 +108,10 @@ fn ten_missed_versions_are_caught_up_with_in_one_step() {
     require!();
     let mut world = World::new();
     let before = world.content();
-    world.front_end.kill().expect("kill -9");
+    world.tenant.front_end.kill().expect("kill -9");
     // Ten versions are made where none of the interfaces are, so that the data path here hears of none.
-    let elsewhere = world.testbed.add_node("elsewhere").expect("node");
-    let mut other = FrontEnd::start_with_state_of(&elsewhere, &world.front_end).expect("front end");
+    let elsewhere = world.tenant.testbed.add_node("elsewhere").expect("node");
+    let mut other = FrontEnd::start_with_state_of(&elsewhere, &world.tenant.front_end).expect("front end");
     for index in 1..=10 {
         let ran = other.try_apply(&shape(index % 2, index)).expect("command line");
         assert_eq!(ran.code, 0, "{}", ran.stderr);
@@ -153,26 +120,47 @@ fn ten_missed_versions_are_caught_up_with_in_one_step() {
     assert_eq!(last.code, 0, "{}", last.stderr);
     other.kill().expect("kill -9");
     assert_eq!(world.content(), before);
-    world.front_end.take_state_of(&other).expect("state");
-    world.front_end.restart().expect("restart");
-    world.front_end.wait_programmed();
+    world.tenant.front_end.take_state_of(&other).expect("state");
+    world.tenant.front_end.restart().expect("restart");
+    world.tenant.front_end.wait_programmed();
     assert_eq!(world.new_flows(), BTreeSet::from([SHAPES[1].to_vec()]));
-    world.front_end.kill().expect("kill -9");
+    world.tenant.front_end.kill().expect("kill -9");
     assert_ne!(world.content(), before);
     world.assert_as_fresh();
 }
 
+/// Numbers that can be had again: those of `SWITCHYARD_SEED`, which is printed.
+struct Random(u64);
+
+impl Random {
+    fn new() -> Self {
+        let asked = std::env::var("SWITCHYARD_SEED").ok();
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").subsec_nanos();
+        let seed = asked.map_or(u64::from(now), |text| text.parse().expect("SWITCHYARD_SEED is a number"));
+        println!("SWITCHYARD_SEED={seed}");
+        Self(seed | 1)
+    }
+
+    /// The next one: xorshift (Marsaglia, 2003).
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % end
+    }
+}
+
 /// System calls at which a process is killed: those that write the store, those that write maps, and the waits for programs that
-/// run. What is written to mapped arrays between two of them is not told apart.
+/// run.
 const CALLS: [&str; 3] = ["pwrite64,fdatasync,fsync", "bpf", "membarrier"];
 
 /// Kills the process before the `nth` of these calls that one of its threads makes from now on.
 fn kill_at(world: &World, calls: &str, nth: u64) -> Process {
-    let id = world.front_end.process_id().expect("it runs").to_string();
-    let mut command = world.testbed.node().namespace().command("strace");
+    let id = world.tenant.front_end.process_id().expect("it runs").to_string();
+    let mut command = world.tenant.testbed.node().namespace().command("strace");
     command.args(["-f", "-o", "/dev/null", "-p", &id, "-e", &format!("trace={calls}")]);
     command.args(["-e", &format!("inject={calls}:signal=KILL:when={nth}")]);
-    let mut strace = world.testbed.node().namespace().spawn(command).expect("strace");
+    let mut strace = world.tenant.testbed.node().namespace().spawn(command).expect("strace");
     let attached = |strace: &Process| strace.stderr().contains("attached");
     strace.wait_until("strace watches", Duration::from_secs(10), attached).expect("strace");
     strace
@@ -182,7 +170,7 @@ fn kill_at(world: &World, calls: &str, nth: u64) -> Process {
 /// killed.
 fn interrupt(world: &mut World, (calls, nth): (&str, u64), wanted: &str, until: impl Fn(&World) -> bool) -> bool {
     let mut strace = kill_at(world, calls, nth);
-    let ran = world.front_end.try_apply(wanted).expect("command line");
+    let ran = world.tenant.front_end.try_apply(wanted).expect("command line");
     if ran.code == 0 {
         eventually("the install is over, or the process", || !strace.is_running().expect("strace") || until(world));
         // The kernel lets go of what a tracer leaves behind.
@@ -190,9 +178,9 @@ fn interrupt(world: &mut World, (calls, nth): (&str, u64), wanted: &str, until: 
     } else {
         strace.wait(Duration::from_secs(10)).expect("strace ends with the process");
     }
-    let lives = world.front_end.run(&["status"]).expect("command line").code == 0;
+    let lives = world.tenant.front_end.run(&["status"]).expect("command line").code == 0;
     if !lives {
-        eventually("the process ends", || !world.front_end.is_running().expect("the process"));
+        eventually("the process ends", || !world.tenant.front_end.is_running().expect("the process"));
     }
     assert!(!lives || ran.code == 0, "{}", ran.stderr);
     !lives
@@ -206,28 +194,20 @@ fn interrupted(
     until: impl Fn(&World) -> bool,
     mut judge: impl FnMut(&mut World, usize),
 ) -> BTreeMap<(usize, &'static str), u64> {
-    let asked = std::env::var("SWITCHYARD_SEED").ok();
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").subsec_nanos();
-    let seed = asked.map_or(u64::from(now), |text| text.parse().expect("SWITCHYARD_SEED is a number"));
-    println!("SWITCHYARD_SEED={seed}");
-    let mut random = seed | 1;
+    let mut random = Random::new();
     let (mut counts, mut version) = (BTreeMap::new(), 0);
     for (to, calls) in [1, 0].into_iter().flat_map(|to| CALLS.map(|calls| (to, calls))) {
         let mut nth = 1;
         loop {
             version = (version + 2) % 100;
-            world.front_end.apply(&shape(1 - to, version));
+            world.tenant.front_end.apply(&shape(1 - to, version));
             eventually("the shape before is alone", || until(world));
             if !interrupt(world, (calls, nth), &shape(to, version + 1), &until) {
                 break;
             }
             *counts.entry((to, calls)).or_default() += 1;
             judge(world, to);
-            // Xorshift (Marsaglia, 2003).
-            random ^= random << 13;
-            random ^= random >> 7;
-            random ^= random << 17;
-            nth += 1 + random % stride;
+            nth += 1 + random.below(stride);
         }
     }
     println!("killed, by shape and calls: {counts:?}");
@@ -250,8 +230,8 @@ fn killed_at_each_step_of_an_install_it_forwards_by_one_version() {
             let shapes = SHAPES.map(|shape| BTreeSet::from([shape.to_vec()]));
             assert!(shapes.contains(&seen), "new flows went {seen:?}");
             *(if seen == shapes[to] { &mut behind } else { &mut before }) += 1;
-            world.front_end.restart().expect("restart");
-            world.front_end.wait_programmed();
+            world.tenant.front_end.restart().expect("restart");
+            world.tenant.front_end.wait_programmed();
             assert_eq!(world.new_flows(), BTreeSet::from([world.declared().to_vec()]), "after a restart");
             connections.exchange().expect("connections after the restart");
         },
@@ -267,12 +247,12 @@ fn killed_at_each_step_of_an_install_it_becomes_what_a_fresh_one_is() {
     // Without flows, so that a version that is no longer declared may go at once.
     let is_alone = |world: &World| maps::views(&world.content()) == 1;
     let counts = interrupted(&mut world, 6, is_alone, |world, _| {
-        world.front_end.restart().expect("restart");
-        world.front_end.wait_programmed();
+        world.tenant.front_end.restart().expect("restart");
+        world.tenant.front_end.wait_programmed();
         eventually("a version without flows goes", || maps::views(&world.content()) == 1);
-        world.front_end.kill().expect("kill -9");
+        world.tenant.front_end.kill().expect("kill -9");
         world.assert_as_fresh();
-        world.front_end.restart().expect("restart");
+        world.tenant.front_end.restart().expect("restart");
     });
     assert!(counts.len() >= 4, "no install was interrupted");
 }

@@ -23,6 +23,14 @@ pub(crate) fn views(content: &Content) -> usize {
 struct Maps(PathBuf);
 
 impl Maps {
+    fn of(bpffs: &Path) -> Self {
+        Self(bpffs.join(format!("v{LAYOUT_VERSION}")))
+    }
+
+    fn active(&self) -> ActiveWord {
+        ActiveWord(u64::from_ne_bytes(get(&self.array::<8>(names::ACTIVE), 0)))
+    }
+
     fn data(&self, name: &str) -> MapData {
         let path = self.0.join(name);
         MapData::from_pin(&path).unwrap_or_else(|error| panic!("map {}: {error}", path.display()))
@@ -93,9 +101,14 @@ impl Views {
     }
 }
 
+/// Generation of the plan in force in the data path that is pinned below `bpffs`.
+pub(crate) fn generation(bpffs: &Path) -> u64 {
+    Maps::of(bpffs).active().generation()
+}
+
 /// Reads the data path that is pinned below `bpffs`.
 pub(crate) fn read(bpffs: &Path) -> Content {
-    let maps = Maps(bpffs.join(format!("v{LAYOUT_VERSION}")));
+    let maps = Maps::of(bpffs);
     let mut content = Content::new();
     content.extend(maps.hash::<8, 12>(names::PORTS).iter().map(|entry| format!("port {entry:x?}")));
     content.extend(maps.hash::<8, 4>(names::TAGS).iter().map(|entry| format!("tag {entry:x?}")));
@@ -120,7 +133,7 @@ pub(crate) fn read(bpffs: &Path) -> Content {
 
 /// The bank in force, tables and views.
 fn plan(maps: &Maps, content: &mut Content) {
-    let active = ActiveWord(u64::from_ne_bytes(get(&maps.array::<8>(names::ACTIVE), 0)));
+    let active = maps.active();
     content.insert(format!("generation {}", active.generation()));
     let (words, pages) = (maps.array::<8>(names::PLAN), maps.array::<PAGE_BYTES>(names::PAGES));
     let word = |index: u32| u64::from_ne_bytes(get(&words, active.bank() * BANK_WORDS + index));

@@ -3,17 +3,15 @@
 
 mod rollout;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 use testbed::measure::BacklogGuard;
-use testbed::nf::{
-    BridgeFirewall, BridgeFirewallConfig, Instance, Rule, SharedFirewall, SharedFirewallConfig, Snat, SnatConfig,
-    TenantRules, Translation,
-};
+use testbed::nf::{BridgeFirewall, Instance, SharedFirewall, Snat};
+use testbed::scenario::{SHARED, TRANSPARENT, firewalls, function, metrics, net, shared_firewall, snat};
 use testbed::traffic::{Curl, Iperf, IperfReport, IperfServer, Ping, UdpLoad, UdpReceiver, WebServer};
-use testbed::{Documents, FiveTuple, FrontEnd, Host, HostConfig, Kind, MacAddr, Recorder, Recording, Route, Testbed};
+use testbed::{Documents, FiveTuple, FrontEnd, Host, HostConfig, Kind, MacAddr, Recorder, Recording, Testbed};
 
 /// What an operator would look at, shown at the end.
 const VERBS: &[&[&str]] = &[
@@ -129,18 +127,14 @@ fn play(stage: &mut Stage, table: &mut Table, began: Instant, applied: Instant) 
     Ok(())
 }
 
-fn net(text: &str) -> Result<ipnet::IpNet> {
-    text.parse().with_context(|| format!("prefix {text}"))
-}
-
 impl Tenant {
     /// Red's servers are in the clients' subnet; blue's are behind a NAT gateway.
     fn new(testbed: &Testbed, name: &'static str) -> Result<Self> {
         let (client_mac, server_mac) = (MacAddr([2, 0, 0, 0, 0, 1]), MacAddr([2, 0, 0, 0, 0, 2]));
-        let client = HostConfig::new(&format!("{name}-c")).mac(client_mac).address(net("10.0.0.1/16")?);
-        let client = client.address(net("2001:db8::1/64")?).gateway("10.0.255.254".parse()?);
-        let server = HostConfig::new(&format!("{name}-s")).mac(server_mac).address(net("10.0.1.2/16")?);
-        let server = server.address(net("2001:db8::2/64")?).address(net("198.51.100.2/24")?);
+        let client = HostConfig::new(&format!("{name}-c")).mac(client_mac).address(net("10.0.0.1/16"));
+        let client = client.address(net("2001:db8::1/64")).gateway("10.0.255.254".parse()?);
+        let server = HostConfig::new(&format!("{name}-s")).mac(server_mac).address(net("10.0.1.2/16"));
+        let server = server.address(net("2001:db8::2/64")).address(net("198.51.100.2/24"));
         Ok(Self { name, client: Host::new(testbed.node(), client)?, server: Host::new(testbed.node(), server)? })
     }
 
@@ -148,32 +142,17 @@ impl Tenant {
     fn service(&self) -> IpAddr {
         if self.name == "red" { [10, 0, 1, 2].into() } else { [198, 51, 100, 2].into() }
     }
-
-    fn attachments(&self, documents: Documents) -> Documents {
-        documents.attachment(self.name, "clients", "client", &self.client).attachment(
-            self.name,
-            "servers",
-            "server",
-            &self.server,
-        )
-    }
 }
 
 impl Stage {
     fn build() -> Result<Self> {
         let testbed = Testbed::new()?;
         let tenants = [Tenant::new(&testbed, "red")?, Tenant::new(&testbed, "blue")?];
-        let telnet = || vec![Rule::drop("telnet", "tcp dport 23")];
-        let firewall =
-            |n: usize| BridgeFirewall::new(testbed.node(), BridgeFirewallConfig::new(&format!("fw{n}"), telnet()));
-        let firewalls = (1..=3).map(firewall).collect::<Result<_, _>>()?;
-        let nats = (1..=2u8).map(|n| nat(&testbed, n)).collect::<Result<_>>()?;
-        let rules = |vlan, port: u16| TenantRules {
-            vlan,
-            rules: vec![Rule::drop(&format!("tag{vlan}"), &format!("tcp dport {port}"))],
-        };
-        let shared = SharedFirewallConfig::new("ids", vec![rules(101, 8101), rules(102, 8102)]);
-        let shared = SharedFirewall::new(testbed.node(), shared)?;
+        let firewalls = firewalls(testbed.node(), &["fw1", "fw2", "fw3"], &[23])?;
+        let nat =
+            |n: u8| snat(testbed.node(), &format!("nat{n}"), "10.0.255.254/16", &format!("198.51.100.{}", 10 + n));
+        let nats = (1..=2).map(nat).collect::<Result<_, _>>()?;
+        let shared = shared_firewall(testbed.node(), "ids", [8101, 8102])?;
         let guards = rollout::Guards::new(&testbed)?;
         let front_end = FrontEnd::start(testbed.node())?;
         Ok(Self { tenants, firewalls, nats, shared, guards, front_end, testbed })
@@ -182,23 +161,16 @@ impl Stage {
     fn documents(&self) -> Documents {
         let mut documents = Documents::new().tenant("red", 100).tenant("blue", 200);
         for tenant in &self.tenants {
-            documents = tenant.attachments(documents);
+            documents = documents.hosts(tenant.name, &tenant.client, &tenant.server);
         }
-        documents = documents.function("fw", "forwarding: transparent, tupleEffect: keeps", 10);
-        for (index, firewall) in self.firewalls.iter().enumerate() {
-            let more = format!(", weight: {}", WEIGHTS[index]);
-            documents = documents.instance("fw", &format!("fw{}", index + 1), firewall.instance(), &more);
-        }
-        let shared = "isolatesState: true, tags: [{tenant: red, vlan: 101}, {tenant: blue, vlan: 102}]";
-        documents = documents
-            .function("ids", &format!("forwarding: transparent, tupleEffect: keeps, shared: {{{shared}}}"), 10)
-            .instance("ids", "ids", self.shared.instance(), "");
-        documents =
-            documents.function("nat", "forwarding: routed, tupleEffect: changes, addresses: [10.0.255.254]", 10);
-        for (index, nat) in self.nats.iter().enumerate() {
-            let more = format!(", outsideBlocks: [{{prefix: 198.51.100.{}/32}}]", 11 + index);
-            documents = documents.instance("nat", &format!("nat{}", index + 1), nat.instance(), &more);
-        }
+        let firewalls = self.firewalls.iter().zip(WEIGHTS);
+        let firewalls = firewalls.map(|(firewall, weight)| (firewall.instance(), format!(", weight: {weight}")));
+        documents = function(documents, "fw", TRANSPARENT, firewalls);
+        documents = function(documents, "ids", SHARED, [(self.shared.instance(), String::new())]);
+        let block = |n: usize| format!(", outsideBlocks: [{{prefix: 198.51.100.{}/32}}]", 11 + n);
+        let nats = self.nats.iter().enumerate().map(|(n, nat)| (nat.instance(), block(n)));
+        let spec = "forwarding: routed, tupleEffect: changes, addresses: [10.0.255.254]";
+        documents = function(documents, "nat", spec, nats);
         documents = self.guards.documents(documents);
         documents.chain("red", "web", &["fw", "ids"]).chain("blue", "web", &["ids", "nat"])
     }
@@ -211,20 +183,6 @@ impl Stage {
     fn record(&self) -> Result<Vec<(String, Recorder)>> {
         self.instances().iter().map(|i| Ok((i.name().to_owned(), i.record()?))).collect()
     }
-}
-
-/// A NAT that owns one outside address.
-fn nat(testbed: &Testbed, n: u8) -> Result<Snat> {
-    let outside = format!("198.51.100.{}", 10 + n);
-    let config = SnatConfig {
-        name: format!("nat{n}"),
-        inside: vec![net("10.0.255.254/16")?],
-        outside: vec![net(&format!("{outside}/24"))?],
-        routes: Vec::<Route>::new(),
-        translations: vec![Translation { from: None, to: outside.parse()?, ports: None }],
-        mtu: 1500,
-    };
-    Ok(Snat::new(testbed.node(), config)?)
 }
 
 fn isolation(stage: &Stage, table: &mut Table) -> Result<()> {
@@ -255,7 +213,7 @@ fn isolation(stage: &Stage, table: &mut Table) -> Result<()> {
     table.row("frames seen at an instance or tag of the other tenant", crossed.to_string(), crossed == 0);
     let blocked = stage.tenants[0].client.namespace().output("curl", &["-sm1", "http://10.0.1.2:23/"]).is_err();
     let counters = stage.firewalls.iter().map(|f| f.instance().rule_counters()).collect::<Result<Vec<_>, _>>()?;
-    let dropped: u64 = counters.iter().map(|c| c.get("telnet").map_or(0, |r| r.packets)).sum();
+    let dropped: u64 = counters.iter().map(|c| c.get("tcp23").map_or(0, |r| r.packets)).sum();
     table.row(
         "red: port 23 stopped by the firewall",
         format!("{dropped} frames dropped there"),
@@ -400,18 +358,12 @@ fn crash(stage: &mut Stage, table: &mut Table) -> Result<()> {
 }
 
 fn conservation(stage: &Stage, table: &mut Table) {
-    let text =
-        stage.testbed.node().namespace().output("curl", &["-s", "http://127.0.0.1:9090/metrics"]).unwrap_or_default();
-    let sum = |name: &str, label: &str| -> u64 {
-        let lines = text.lines().filter(|line| line.starts_with(name) && line.contains(label));
-        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>() as u64
+    let metrics = metrics(stage.testbed.node());
+    let sum = |name: &str| -> u64 {
+        metrics.iter().filter(|(metric, _)| metric.starts_with(name)).map(|(_, value)| *value as u64).sum()
     };
-    let arrived = sum("switchyard_events_total", "frames_in");
-    let left: u64 = ["delivered", "transmitted", "replied", "passed"]
-        .iter()
-        .map(|v| sum("switchyard_frames_total", &format!("\"{v}\"")))
-        .sum();
-    let dropped = sum("switchyard_drops_total{", "reason");
+    let arrived = sum("switchyard_events_total{event=\"frames_in\"");
+    let (left, dropped) = (sum("switchyard_frames_total{"), sum("switchyard_drops_total{"));
     let figure = format!("{arrived} in = {left} out + {dropped} with a reason");
     table.row("frames in = frames out + drops", figure, arrived > 0 && arrived == left + dropped);
 }

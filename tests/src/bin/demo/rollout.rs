@@ -2,14 +2,15 @@
 //! resets connections and is aborted by itself. What happened is judged from what the functions saw.
 
 use crate::{Stage, Table};
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use testbed::nf::{BridgeFirewall, BridgeFirewallConfig};
+use testbed::scenario::{Rollout, TRANSPARENT};
 use testbed::traffic::{Connections, EchoServer, UdpReceiver, tcp_connects};
-use testbed::{Documents, FrontEnd, Recorder, Testbed};
+use testbed::{Documents, Recorder, Testbed};
 
 const CONNECTIONS: usize = 40;
 const SERVICE: u16 = 7001;
@@ -17,7 +18,6 @@ const FLOWS: u16 = 400;
 const CANARY: u16 = 7002;
 /// Connections that are tried while the second candidate is on trial.
 const TRIES: u32 = 400;
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Two more firewalls: one like the others, and one that answers every SYN with a reset.
 pub(crate) struct Guards {
@@ -37,7 +37,7 @@ impl Guards {
 
     pub(crate) fn documents(&self, mut documents: Documents) -> Documents {
         for (name, firewall) in [("guard", &self.guard), ("strict", &self.strict)] {
-            documents = documents.function(name, "forwarding: transparent, tupleEffect: keeps", 10);
+            documents = documents.function(name, TRANSPARENT, 10);
             documents = documents.instance(name, name, firewall.instance(), "");
         }
         documents
@@ -99,18 +99,37 @@ fn insertion(stage: &Stage, table: &mut Table) -> Result<()> {
 
 /// The guard is taken out again, with a canary.
 fn promotion(stage: &Stage, table: &mut Table) -> Result<()> {
-    let start = ["rollout", "start", "red/web", "-f", "-", "--step", "setWeight=25", "--step", "pause"];
-    run(&stage.front_end, &start, &chain(&["fw", "ids"]))?;
-    wait_for(&stage.front_end, "paused")?;
-    let guarded = FLOWS as usize - udp_flows(stage, 40_000)?;
-    let share = guarded as f64 / f64::from(FLOWS) * 100.0;
-    let figure = format!("{guarded} of {FLOWS} new flows, {share:.0} %");
-    table.row("red: canary of 25 % without that firewall", figure, (18.0..32.0).contains(&share));
-    run(&stage.front_end, &["rollout", "promote", "red/web"], "")?;
-    wait_for(&stage.front_end, "completed")?;
+    let rollout = rollout(stage);
+    rollout.start(&chain(&["fw", "ids"]), &["--step", "setWeight=25", "--step", "pause"]);
+    watched(stage, || {
+        rollout.wait_for("paused");
+        let guarded = FLOWS as usize - udp_flows(stage, 40_000)?;
+        let share = guarded as f64 / f64::from(FLOWS) * 100.0;
+        let figure = format!("{guarded} of {FLOWS} new flows, {share:.0} %");
+        table.row("red: canary of 25 % without that firewall", figure, (18.0..32.0).contains(&share));
+        rollout.verb("promote", &[]);
+        rollout.wait_for("completed");
+        Ok(())
+    })?;
     let left = udp_flows(stage, 50_000)?;
     table.row("red: promoted; new flows that meet the firewall", left.to_string(), left == 0);
     Ok(())
+}
+
+fn rollout(stage: &Stage) -> Rollout<'_> {
+    Rollout::of(&stage.front_end, "red/web")
+}
+
+/// Shows what an operator who watches the rollout sees meanwhile.
+fn watched(stage: &Stage, scene: impl FnOnce() -> Result<()>) -> Result<()> {
+    const WATCH: [&str; 4] = ["rollout", "status", "red/web", "-w"];
+    std::thread::scope(|scope| {
+        let watch = scope.spawn(|| stage.front_end.run(&WATCH));
+        scene()?;
+        let ran = watch.join().expect("the thread does not panic")?;
+        println!("\n$ switchyard {}\n{}(exit code {})", WATCH.join(" "), ran.stdout, ran.code);
+        Ok(())
+    })
 }
 
 /// New flows that meet the guard, of [`FLOWS`] that begin.
@@ -126,48 +145,27 @@ fn udp_flows(stage: &Stage, first: u16) -> Result<usize> {
 }
 
 fn automatic_abort(stage: &Stage, table: &mut Table) -> Result<()> {
-    let red = &stage.tenants[0];
+    let (red, rollout) = (&stage.tenants[0], rollout(stage));
     let service = SocketAddr::new(red.service(), SERVICE);
     let _echo = EchoServer::start(red.server.namespace(), service)?;
-    let start = ["rollout", "start", "red/web", "-f", "-", "--step", "setWeight=50", "--step", "pause"];
-    let bounds = ["--max-resets", "10%", "--min-flows", "20"];
-    run(&stage.front_end, &[&start[..], &bounds].concat(), &chain(&["fw", "strict", "ids"]))?;
-    wait_for(&stage.front_end, "paused")?;
-    let began = Instant::now();
-    let (mut tried, mut refused) = (0, 0);
-    while tried < TRIES && status(&stage.front_end)["phase"] != "completed" {
-        tried += 1;
-        refused += u32::from(!tcp_connects(red.client.namespace(), service));
-    }
-    wait_for(&stage.front_end, "completed")?;
-    let seconds = began.elapsed().as_secs_f64();
-    let is_failed = status(&stage.front_end)["outcome"].as_str().is_some_and(|outcome| outcome.contains("failed"));
-    let figure = format!("after {refused} of {tried} connections were reset, {seconds:.1} s");
-    table.row("red: canary that resets connections aborts by itself", figure, is_failed && refused > 0);
+    let steps = ["--step", "setWeight=50", "--step", "pause", "--max-resets", "10%", "--min-flows", "20"];
+    rollout.start(&chain(&["fw", "strict", "ids"]), &steps);
+    watched(stage, || {
+        rollout.wait_for("paused");
+        let began = Instant::now();
+        let (mut tried, mut refused) = (0, 0);
+        while tried < TRIES && rollout.status()["phase"] != "completed" {
+            tried += 1;
+            refused += u32::from(!tcp_connects(red.client.namespace(), service));
+        }
+        rollout.wait_for("completed");
+        let seconds = began.elapsed().as_secs_f64();
+        let is_failed = rollout.status()["outcome"] == "failed";
+        let figure = format!("after {refused} of {tried} connections were reset, {seconds:.1} s");
+        table.row("red: canary that resets connections aborts by itself", figure, is_failed && refused > 0);
+        Ok(())
+    })?;
     let reset = (0..50).filter(|_| !tcp_connects(red.client.namespace(), service)).count();
     table.row("red: connections reset after the abort", format!("{reset} of 50"), reset == 0);
     Ok(())
-}
-
-fn run(front_end: &FrontEnd, arguments: &[&str], input: &str) -> Result<()> {
-    let ran = front_end.run_with_input(arguments, input)?;
-    ensure!(ran.code == 0, "switchyard {}: {}", arguments.join(" "), ran.stderr);
-    Ok(())
-}
-
-fn status(front_end: &FrontEnd) -> serde_json::Value {
-    front_end.json(&["rollout", "status", "red/web"])
-}
-
-fn wait_for(front_end: &FrontEnd, phase: &str) -> Result<()> {
-    let began = Instant::now();
-    loop {
-        let status = status(front_end);
-        if status["phase"] == phase {
-            return Ok(());
-        }
-        let waited = began.elapsed();
-        (waited < PATIENCE).then_some(()).with_context(|| format!("the rollout is not {phase} in time: {status:#}"))?;
-        std::thread::yield_now();
-    }
 }

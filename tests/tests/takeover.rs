@@ -153,24 +153,24 @@ fn a_data_path_of_another_state_is_refused_and_goes_on() {
 fn a_plan_that_contradicts_the_stored_one_is_kept() {
     require!();
     let mut world = World::new();
-    assert!(world.ping());
+    assert!(world.tenant.site.ping());
     let words = world.words();
-    world.front_end.kill().expect("kill -9");
+    world.tenant.front_end.kill().expect("kill -9");
     let active = ActiveWord(world.map(names::ACTIVE).get(&0, 0).expect("the active word"));
     let (mut plan, index) = (world.map::<u64>(names::PLAN), active.bank() * BANK_WORDS + DIGEST_WORD);
     let digest = plan.get(&index, 0).expect("the digest");
     assert_ne!(digest, 0);
     plan.set(index, !digest, 0).expect("write the digest");
-    world.front_end.restart().expect("restart");
-    let status = world.front_end.json(&["status"]);
+    world.tenant.front_end.restart().expect("restart");
+    let status = world.tenant.front_end.json(&["status"]);
     let reason = status["reason"].as_str().unwrap_or_default();
     assert!(reason.contains("same number, other content"), "{status:#}");
     println!("{reason}");
     assert_eq!(world.words(), words);
-    assert!(world.ping());
-    world.front_end.kill().expect("kill -9");
+    assert!(world.tenant.site.ping());
+    world.tenant.front_end.kill().expect("kill -9");
     plan.set(index, digest, 0).expect("write the digest");
-    world.front_end.restart().expect("restart");
-    world.front_end.wait_programmed();
+    world.tenant.front_end.restart().expect("restart");
+    world.tenant.front_end.wait_programmed();
     assert_eq!(world.words(), words);
 }

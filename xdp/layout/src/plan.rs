@@ -16,8 +16,9 @@ pub const BANK_WORDS: u32 = REPLICA_SETS_MAX + GRAPHS_MAX;
 /// The word of a bank that holds the digest of its plan; 0 where that is not known. No frame is forwarded by it: it tells
 /// who takes the data path over what it runs.
 pub const DIGEST_WORD: u32 = 0;
-/// Banks. A bank is reused only after a grace period; more than two let several installs share one.
-pub const BANKS: u32 = 8;
+/// Banks, a power of two. A bank is reused only after a grace period, which takes 10 to 20 ms: so many plans can be
+/// installed within one before an installation waits for its end.
+pub const BANKS: u32 = 32;
 /// View slots in the view array.
 pub const VIEW_SLOTS_MAX: u32 = 65_536;
 /// Nodes of all installed views.

@@ -16,6 +16,8 @@ const FUNCTIONS: [&str; 3] = ["fw", "ids", "dpi"];
 /// Tenants `t` with equal `t % POOLS` share their functions.
 const POOLS: u32 = 10;
 const INSTANCES: u32 = 2;
+/// Nodes of a long view.
+const LONG_VIEW: u32 = 10;
 /// Resources applied at once: messages stay below what gRPC takes by default.
 const BATCH: usize = 1500;
 /// Longest wait for the process to serve and to be programmed.
@@ -23,7 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) fn measure(report: &mut Report, quick: bool, wanted: &dyn Fn(&str) -> bool) -> anyhow::Result<()> {
     let (writes, starts) = (wanted("api_to_datapath"), wanted("cold_start_1000_tenants"));
-    if !writes && !starts {
+    let long_views = wanted("intent_to_datapath");
+    if !writes && !starts && !long_views {
         return Ok(());
     }
     let runtime = tokio::runtime::Runtime::new().context("start the runtime")?;
@@ -53,6 +56,10 @@ pub(crate) fn measure(report: &mut Report, quick: bool, wanted: &dyn Fn(&str) ->
             report.add(row.beside("slowest", quantile(times, 1.0)).bar(Bar::AtMost(1.0)))?;
         }
     }
+    if long_views {
+        link_up(&product.namespace, &far, long_functions().flat_map(|function| ports_of(&function, 1)))?;
+        runtime.block_on(long_writes(report, &product, if quick { 50 } else { 400 }))?;
+    }
     Ok(())
 }
 
@@ -66,9 +73,18 @@ fn functions() -> impl Iterator<Item = String> {
 }
 
 fn interface_names() -> impl Iterator<Item = String> {
-    let of_instance = |function: &str, i: u32| ["in", "out"].map(|side| format!("{function}-{i}-{side}"));
-    let ports = functions().flat_map(move |function| (0..INSTANCES).flat_map(move |i| of_instance(&function, i)));
+    let ports = functions().flat_map(|function| ports_of(&function, INSTANCES));
     ["clients".to_owned(), "servers".to_owned()].into_iter().chain(ports)
+}
+
+/// Interfaces of a function's instances.
+fn ports_of(function: &str, instances: u32) -> Vec<String> {
+    (0..instances).flat_map(|i| ["in", "out"].map(|side| format!("{function}-{i}-{side}"))).collect()
+}
+
+/// The functions of the long views.
+fn long_functions() -> impl Iterator<Item = String> {
+    (0..LONG_VIEW).map(|index| format!("long{index}"))
 }
 
 /// Bytes of this process in memory.
@@ -204,13 +220,18 @@ fn instance(function: &str, number: u32, weight: u32) -> v1::Instance {
     }
 }
 
-/// A tenant's graph through the functions in a row.
+/// A tenant's graph through the functions of its pool in a row.
 fn graph(number: u32, functions: &[&str]) -> v1::Graph {
+    chain(number, &functions.iter().map(|function| pooled(function, number)).collect::<Vec<_>>())
+}
+
+/// A tenant's graph through functions in a row.
+fn chain(number: u32, functions: &[String]) -> v1::Graph {
     let tenant = format!("tenants/t{number}");
-    let node = |name: &&str| v1::GraphNode { name: (*name).to_owned(), replica_set: set(&pooled(name, number)) };
+    let node = |name: &String| v1::GraphNode { name: name.clone(), replica_set: set(name) };
     let edge = |i: usize| v1::GraphEdge {
-        from: i.checked_sub(1).map(|i| functions[i].to_owned()).unwrap_or_default(),
-        to: functions.get(i).map(|name| (*name).to_owned()).unwrap_or_default(),
+        from: i.checked_sub(1).map(|i| functions[i].clone()).unwrap_or_default(),
+        to: functions.get(i).cloned().unwrap_or_default(),
         ..v1::GraphEdge::default()
     };
     v1::Graph {
@@ -245,37 +266,67 @@ fn resources() -> Vec<v1::Resource> {
     }
     for (index, function) in functions().enumerate() {
         let pool = index as u32 / FUNCTIONS.len() as u32;
-        let tag = |tenant| v1::TenantTag { tenant: format!("tenants/t{tenant}"), vlan: tenant + 1 };
-        let tags = (0..TENANTS).filter(|tenant| tenant % POOLS == pool).map(tag).collect();
-        all.push(resource(Kind::NetworkFunction(v1::NetworkFunction {
-            name: format!("networkFunctions/{function}"),
-            forwarding: v1::Forwarding::Transparent.into(),
-            tuple_effect: v1::TupleEffect::Keeps.into(),
-            shared: Some(v1::SharedTenancy { tags, isolates_state: true }),
-            ..v1::NetworkFunction::default()
-        })));
-        all.push(resource(Kind::ReplicaSet(v1::ReplicaSet {
-            name: set(&function),
-            max_members: 100,
-            ..v1::ReplicaSet::default()
-        })));
-        all.extend((0..INSTANCES).map(|number| resource(Kind::Instance(instance(&function, number, 10)))));
+        let tenants = (0..TENANTS).filter(|tenant| tenant % POOLS == pool);
+        all.extend(shared_function(&function, tenants, INSTANCES));
     }
     all.extend((0..TENANTS).map(|tenant| resource(Kind::Graph(graph(tenant, &FUNCTIONS)))));
     all
 }
 
+/// A function that these tenants share by tags.
+fn shared_function(function: &str, tenants: impl Iterator<Item = u32>, instances: u32) -> Vec<v1::Resource> {
+    let tag = |tenant| v1::TenantTag { tenant: format!("tenants/t{tenant}"), vlan: tenant + 1 };
+    let function_itself = v1::NetworkFunction {
+        name: format!("networkFunctions/{function}"),
+        forwarding: v1::Forwarding::Transparent.into(),
+        tuple_effect: v1::TupleEffect::Keeps.into(),
+        shared: Some(v1::SharedTenancy { tags: tenants.map(tag).collect(), isolates_state: true }),
+        ..v1::NetworkFunction::default()
+    };
+    let replica_set = v1::ReplicaSet { name: set(function), max_members: 100, ..v1::ReplicaSet::default() };
+    let owners = [Kind::NetworkFunction(function_itself), Kind::ReplicaSet(replica_set)];
+    let instances = (0..instances).map(|number| Kind::Instance(instance(function, number, 10)));
+    owners.into_iter().chain(instances).map(resource).collect()
+}
+
 async fn configure(product: &Product) -> anyhow::Result<()> {
+    let began = Instant::now();
+    apply(product, &resources()).await?;
+    println!("  {TENANTS} tenants configured in {:.1} s", began.elapsed().as_secs_f64());
+    Ok(())
+}
+
+async fn apply(product: &Product, resources: &[v1::Resource]) -> anyhow::Result<()> {
     let channel = api::client::connect(&product.address()).await.context("connect")?;
     let mut config = api::client::ConfigServiceClient::new(channel);
-    let began = Instant::now();
-    for batch in resources().chunks(BATCH) {
+    for batch in resources.chunks(BATCH) {
         let request = v1::ApplyRequest { resources: batch.to_vec(), ..v1::ApplyRequest::default() };
         let answer = config.apply(request).await.context("configure the tenants")?.into_inner();
         ensure!(answer.programmed, "the tenants are not programmed: {}", answer.reason);
     }
-    println!("  {TENANTS} tenants configured in {:.1} s", began.elapsed().as_secs_f64());
     Ok(())
+}
+
+/// Graphs of ten functions, each write with another order of them: a new view each time.
+async fn long_writes(report: &mut Report, product: &Product, count: u32) -> anyhow::Result<()> {
+    let mut functions: Vec<String> = long_functions().collect();
+    let pool = (0..TENANTS).filter(|tenant| tenant % POOLS == 0);
+    let shared = functions.iter().flat_map(|function| shared_function(function, pool.clone(), 1));
+    apply(product, &shared.collect::<Vec<_>>()).await?;
+    let channel = api::client::connect(&product.address()).await.context("connect")?;
+    let mut graphs = api::client::GraphServiceClient::new(channel);
+    let mut times = Vec::new();
+    for (write, tenant) in (0..count).zip(pool.cycle()) {
+        functions.rotate_left(1 + (write / 100) as usize);
+        let request = v1::UpdateGraphRequest { graph: Some(chain(tenant, &functions)), ..Default::default() };
+        let began = Instant::now();
+        let status = graphs.update_graph(request).await.context("change a graph")?.into_inner().status;
+        times.push(began.elapsed().as_secs_f64() * 1e3);
+        let status = status.context("the answer has a status")?;
+        ensure!(status.programmed, "write {write} is not programmed: {}", status.reason);
+    }
+    let row = Row::new("intent_to_datapath_view_of_10_p99", quantile(&times, 0.99), "ms").bar(Bar::AtMost(10.0));
+    report.add(row.beside("p50", quantile(&times, 0.5)).beside("slowest", quantile(&times, 1.0)))
 }
 
 /// Writes one after the other, each timed from the call to the answer that says it is programmed.

@@ -22,7 +22,24 @@ pub(crate) fn line(cells: &[String; 5]) -> String {
 /// Where a rollout is, in one line.
 pub(crate) fn row(rollout: &v1::Rollout) -> [String; 5] {
     let step = if rollout.steps == 0 { "-".to_owned() } else { format!("{}/{}", rollout.step, rollout.steps) };
-    [seconds(rollout.read_time), phase(rollout), step, percent(rollout.share), rollout.message.clone()]
+    let weight = if is_over(rollout) { "-".to_owned() } else { percent(rollout.share) };
+    [seconds(rollout.read_time), phase(rollout), step, weight, rollout.message.clone()]
+}
+
+/// Whether there is no candidate any more that could have a share.
+fn is_over(rollout: &v1::Rollout) -> bool {
+    rollout.phase() == v1::RolloutPhase::Completed
+}
+
+/// What a rollout's target gets of the new flows.
+fn candidate(rollout: &v1::Rollout) -> String {
+    if is_over(rollout) {
+        let is_stable = rollout.stable_view == rollout.target_view;
+        return if is_stable { "the stable one now" } else { "taken back" }.to_owned();
+    }
+    let (share, wanted) = (percent(rollout.share), percent(rollout.wanted_share));
+    let wanted = if share == wanted { String::new() } else { format!(", {wanted} asked for") };
+    format!("{share} of the new flows{wanted}")
 }
 
 /// A share, 0 to 1, as a percentage with at most two decimals.
@@ -68,9 +85,7 @@ pub(crate) fn say_status(rollout: &v1::Rollout) -> Result<(), Failure> {
     say!("Phase:      {}{step}, since {}", phase(rollout), seconds(rollout.phase_time))?;
     say!("Stable:     view {}", rollout.stable_view)?;
     if rollout.target_view != 0 {
-        let (share, wanted) = (percent(rollout.share), percent(rollout.wanted_share));
-        let wanted = if share == wanted { String::new() } else { format!(", {wanted} asked for") };
-        say!("Candidate:  view {}, {share} of the new flows{wanted}", rollout.target_view)?;
+        say!("Candidate:  view {}, {}", rollout.target_view, candidate(rollout))?;
         say!("Began:      {}", seconds(rollout.start_time))?;
     }
     if rollout.deadline_time.is_some() {
@@ -177,7 +192,7 @@ fn spec(spec: &v1::RolloutSpec) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::{HEADERS, line, percent, row, seconds, shortage, value};
+    use super::{HEADERS, candidate, line, percent, row, seconds, shortage, value};
     use api::v1;
 
     fn rollout() -> v1::Rollout {
@@ -193,6 +208,20 @@ mod tests {
         assert_eq!(header, "TIME                  PHASE               STEP   WEIGHT  MESSAGE");
         assert_eq!(text, "-                     awaiting_capacity   2/4    12.5%   waits");
         assert_eq!(header.find("MESSAGE"), text.find("waits"));
+    }
+
+    #[test]
+    fn a_rollout_that_is_over_has_no_candidate_that_could_have_a_share() {
+        let mut rollout = v1::Rollout { stable_view: 1, target_view: 3, ..rollout() };
+        rollout.wanted_share = 0.25;
+        assert_eq!(
+            (candidate(&rollout), &*row(&rollout)[3]),
+            ("12.5% of the new flows, 25% asked for".to_owned(), "12.5%")
+        );
+        rollout.set_phase(v1::RolloutPhase::Completed);
+        assert_eq!((candidate(&rollout), &*row(&rollout)[3]), ("taken back".to_owned(), "-"));
+        rollout.stable_view = 3;
+        assert_eq!(candidate(&rollout), "the stable one now");
     }
 
     #[test]

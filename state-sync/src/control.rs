@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 use xdp_layout::Generation;
 
 /// How the control plane runs.
@@ -238,9 +239,10 @@ impl Writer {
     async fn run(mut self) {
         self.install();
         self.follow();
+        let mut tried = Instant::now();
         loop {
             let mut jobs = Vec::new();
-            let patience = self.patience();
+            let wake = (tried + self.retry).min(Instant::now() + self.patience());
             tokio::select! {
                 count = self.counting.ended() => self.counted(count),
                 received = self.queue.recv_many(&mut jobs, usize::MAX) => {
@@ -249,17 +251,24 @@ impl Writer {
                     }
                     self.serve(jobs);
                 }
-                () = tokio::time::sleep(patience) => {
-                    if self.programmed.borrow().reason().is_some() {
-                        self.install();
-                    } else {
-                        self.follow_ports();
-                    }
-                }
+                () = tokio::time::sleep_until(wake) => {}
             }
-            // Whatever came: commands that change nothing must not keep the clock from being looked at.
+            // Whatever came: commands that change nothing must keep neither from being tried again nor from the clock.
+            if tried.elapsed() >= self.retry {
+                self.look_again();
+                tried = Instant::now();
+            }
             self.follow();
             self.release();
+        }
+    }
+
+    /// Tries again what could not be installed, else looks whether ports came or went.
+    fn look_again(&mut self) {
+        if self.programmed.borrow().reason().is_some() {
+            self.install();
+        } else {
+            self.follow_ports();
         }
     }
 

@@ -227,7 +227,7 @@ impl Installer {
         self.write_views(&delta)?;
         self.watch.begin(&delta.graphs)?;
         let fresh = fresh_entries(&delta, &placed, &links);
-        let entries = self.changed_entries(&delta, &fresh);
+        let entries = self.changed_entries(&delta, &fresh)?;
         self.maps.write_new(&entries.0, &entries.1)?;
         let words = self.words(&delta, &tables);
         Ok(Prepared { delta, placed, links, tables, words, fresh, entries })
@@ -238,6 +238,8 @@ impl Installer {
     fn switch(&mut self, image: &Arc<Image>, prepared: Prepared, loader: &mut Loader) -> Result<()> {
         let Prepared { delta, placed, links, tables, words, fresh, entries: (old, new) } = prepared;
         self.banks.switch(&mut self.maps.plan, &mut self.maps.active, &self.grace, image.plan(), &words)?;
+        // Whatever fails from here on, these are the tables in force.
+        self.freeing.extend(self.tables.replace(tables).map(Freed::Pages));
         self.maps.write_changed(&old, &new)?;
         self.maps.delete_gone(&old, &new)?;
         self.banks.clear_gone(&mut self.maps.plan, words);
@@ -250,7 +252,6 @@ impl Installer {
         }
         self.tenants.extend(fresh);
         self.forget_views(image, &delta)?;
-        self.freeing.extend(self.tables.replace(tables).map(Freed::Pages));
         self.leave(placed, loader)?;
         self.links = links;
         if self.image.is_none() {
@@ -278,20 +279,24 @@ impl Installer {
         Ok(())
     }
 
+    /// What the changed and the deleted tenants have, and what the changed ones get. What the maps hold is read from them
+    /// where it is not known.
     fn changed_entries(
         &self,
         delta: &Delta,
         fresh: &BTreeMap<TenantId, TenantEntries>,
-    ) -> (TenantEntries, TenantEntries) {
+    ) -> Result<(TenantEntries, TenantEntries)> {
         let (mut old, mut new) = (TenantEntries::default(), TenantEntries::default());
-        if delta.is_full {
+        if self.image.is_none() {
+            old = self.maps.entries()?;
+        } else if delta.is_full {
             self.tenants.values().for_each(|entries| old.absorb(entries));
         } else {
             let known = delta.tenants.iter().filter_map(|change| self.tenants.get(&change.key));
             known.for_each(|entries| old.absorb(entries));
         }
         fresh.values().for_each(|entries| new.absorb(entries));
-        (old, new)
+        Ok((old, new))
     }
 
     /// Hands what an install freed to the grace period that begins now.

@@ -85,9 +85,13 @@ impl<K: Pod, V: Pod> Trie<K, V> {
         }
     }
 
-    pub(crate) fn keys(&self) -> Result<Vec<(u8, K)>> {
-        let keys = self.map.keys().map(|key| key.map(|key| ((key.prefix_len() - self.fixed_bits) as u8, key.data())));
-        keys.collect::<std::result::Result<_, _>>().map_err(|source| Error::Map { map: self.name, source })
+    pub(crate) fn all(&self) -> Result<Vec<((u8, K), V)>> {
+        let entries = self.map.iter().map(|entry| entry.map(|(key, value)| (self.part(&key), value)));
+        entries.collect::<std::result::Result<_, _>>().map_err(|source| Error::Map { map: self.name, source })
+    }
+
+    fn part(&self, key: &Key<K>) -> (u8, K) {
+        ((key.prefix_len() - self.fixed_bits) as u8, key.data())
     }
 }
 
@@ -182,6 +186,18 @@ macro_rules! each_table {
 }
 
 impl Maps {
+    /// Everything that the hashes and tries hold.
+    pub(crate) fn entries(&self) -> Result<TenantEntries> {
+        Ok(TenantEntries {
+            ports: self.ports.all()?.into_iter().collect(),
+            tags: self.tags.all()?.into_iter().collect(),
+            owned: self.owned.all()?.into_iter().collect(),
+            origins: self.origins.all()?.into_iter().collect(),
+            routes: self.routes.all()?.into_iter().collect(),
+            outside: self.outside.all()?.into_iter().collect(),
+        })
+    }
+
     /// Writes entries whose keys are new.
     pub(crate) fn write_new(&mut self, old: &TenantEntries, new: &TenantEntries) -> Result<()> {
         each_table!(self, old, new, |map, old, new| {

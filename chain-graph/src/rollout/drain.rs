@@ -64,15 +64,18 @@ impl Draining {
     }
 
     /// The next state, and what to do; `count` is `None` if there is none. A count that began while a plan named the view
-    /// does not count: a flow may have begun behind it. Generations tell, since clocks differ from machine to machine.
+    /// does not count: a flow may have begun behind it, and by that plan the view still gets the new ones, which must not be
+    /// reset. Generations tell, since clocks differ from machine to machine.
     pub fn step(&self, count: Option<RecordCount>, now: Timestamp) -> (Self, Verdict) {
         let mut next = self.clone();
         next.deadline.observe(now);
-        let is_empty = count.is_some_and(|count| count.generation >= self.left && count.records == 0);
+        let count = count.filter(|count| count.generation >= self.left);
+        let is_empty = count.is_some_and(|count| count.records == 0);
+        let has_left = count.is_some() || self.has_reset;
         let verdict = match (is_empty, self.policy) {
             (true, _) if self.has_reset => Verdict::Retire(Retirement::Reset),
             (true, _) => Verdict::Retire(Retirement::Finished),
-            (false, DrainPolicy::Reset) if next.is_overdue(now) => Verdict::ResetFlows,
+            (false, DrainPolicy::Reset) if has_left && next.is_overdue(now) => Verdict::ResetFlows,
             (false, DrainPolicy::Reset | DrainPolicy::Finish) => Verdict::Keep,
         };
         next.has_reset |= verdict == Verdict::ResetFlows;

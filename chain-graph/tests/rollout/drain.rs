@@ -36,7 +36,16 @@ fn a_view_goes_with_its_last_flow() {
 fn counts_from_before_the_view_left_do_not_count() {
     let end = Verdict::Retire(Retirement::Finished);
     run(DrainPolicy::Finish, &[(1, count(0, 6), Verdict::Keep), (2, None, Verdict::Keep), (3, count(0, 7), end)]);
-    run(DrainPolicy::Reset, &[(1, count(0, 6), Verdict::Keep), (100, count(0, 6), Verdict::ResetFlows)]);
+    run(
+        DrainPolicy::Reset,
+        &[
+            (1, count(0, 6), Verdict::Keep),
+            // By plan 6 it still gets new flows.
+            (100, count(3, 6), Verdict::Keep),
+            (101, None, Verdict::Keep),
+            (102, count(3, 7), Verdict::ResetFlows),
+        ],
+    );
 }
 
 #[test]

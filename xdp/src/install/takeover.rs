@@ -2,10 +2,8 @@
 
 use super::Installer;
 use super::views::ViewPlace;
-use crate::desired::TenantEntries;
 use crate::error::Result;
-use crate::maps::{IDS, Table};
-use aya::Pod;
+use crate::maps::IDS;
 use chain_graph::BuiltTable;
 use std::collections::BTreeSet;
 use xdp_layout::plan::{EDGES_MAX, Edge, NODES_MAX, Node, TableWord};
@@ -76,29 +74,12 @@ impl Installer {
         table.entries().iter().copied().chain(table.member_words()).enumerate().all(same).then_some(word)
     }
 
-    /// Entries that earlier processes left and the first image does not have.
+    /// Tenants and destinations that earlier processes left and the first image does not have.
     pub(super) fn sweep_leftovers(&mut self) -> Result<()> {
-        let mut wanted = TenantEntries::default();
-        self.tenants.values().for_each(|entries| wanted.absorb(entries));
-        let mut stale = Stale {
-            ports: leftovers(&self.maps.ports, |key| wanted.ports.contains_key(key))?,
-            tags: leftovers(&self.maps.tags, |key| wanted.tags.contains_key(key))?,
-            owned: leftovers(&self.maps.owned, |key| wanted.owned.contains_key(key))?,
-            origins: leftovers(&self.maps.origins, |key| wanted.origins.contains_key(key))?,
-            routes: self.maps.routes.keys()?,
-            outside: self.maps.outside.keys()?,
-        };
-        stale.routes.retain(|key| !wanted.routes.contains_key(key));
-        stale.outside.retain(|key| !wanted.outside.contains_key(key));
+        let known = self.maps.tenants.all()?.into_iter().map(|(id, _)| id);
         let is_tenant = |id: &u32| TenantId::new(*id).is_some_and(|id| self.tenants.contains_key(&id));
-        let tenants = leftovers(&self.maps.tenants, is_tenant)?;
-        stale.ports.iter().try_for_each(|key| self.maps.ports.delete(key))?;
-        stale.tags.iter().try_for_each(|key| self.maps.tags.delete(key))?;
-        stale.owned.iter().try_for_each(|key| self.maps.owned.delete(key))?;
-        stale.origins.iter().try_for_each(|key| self.maps.origins.delete(key))?;
-        stale.routes.iter().try_for_each(|key| self.maps.routes.delete(key))?;
-        stale.outside.iter().try_for_each(|key| self.maps.outside.delete(key))?;
-        tenants.iter().try_for_each(|id| self.maps.tenants.delete(id))?;
+        let gone: Vec<u32> = known.filter(|id| !is_tenant(id)).collect();
+        gone.iter().try_for_each(|id| self.maps.tenants.delete(id))?;
         for id in 1..IDS as u16 {
             let target: Target = self.maps.attachments.read(id as usize);
             let known = AttachmentId::new(id).is_some_and(|id| self.placed.attachments.contains_key(&id));
@@ -113,18 +94,4 @@ impl Installer {
         }
         Ok(())
     }
-}
-
-/// Keys that nobody wants.
-struct Stale {
-    ports: Vec<xdp_layout::port::PortKey>,
-    tags: Vec<xdp_layout::port::TagKey>,
-    owned: Vec<xdp_layout::port::OwnedKey>,
-    origins: Vec<xdp_layout::plan::OriginKey>,
-    routes: Vec<(u8, xdp_layout::plan::RouteKey)>,
-    outside: Vec<(u8, xdp_layout::plan::OutsideKey)>,
-}
-
-fn leftovers<K: Pod, V: Pod>(table: &Table<K, V>, is_wanted: impl Fn(&K) -> bool) -> Result<Vec<K>> {
-    Ok(table.all()?.into_iter().map(|(key, _)| key).filter(|key| !is_wanted(key)).collect())
 }

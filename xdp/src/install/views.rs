@@ -54,12 +54,7 @@ impl Installer {
 
     fn forget_view(&mut self, tenant: TenantId, view: ViewId, place: ViewPlace) -> Result<()> {
         self.maps.view_slots.delete(&ViewKey { tenant: tenant.get(), view: view.get() })?;
-        for index in place.nodes.0..place.nodes.0 + place.nodes.1 {
-            let node: Node = self.maps.nodes.read(index as usize);
-            for key in [u32::from(node.position) << 16, u32::from(node.replica_set)] {
-                self.maps.node_of.delete(&NodeKey { view_slot: place.slot, position_or_set: key })?;
-            }
-        }
+        self.unindex(place)?;
         if let Some(views) = self.views.get_mut(&tenant) {
             views.remove(&view);
         }
@@ -75,9 +70,26 @@ impl Installer {
                 self.claim_view(view)?
             }
         };
-        // Nothing leads to a view that was not written to its end.
-        self.fill_view(view, place).inspect_err(|_| self.freeing.push(Freed::View(place)))?;
+        if let Err(error) = self.fill_view(view, place) {
+            // Nothing leads to a view that was not written to its end. Where what it has in the index cannot be taken out
+            // again, its room stays taken: another view there would be found by it.
+            if self.unindex(place).is_ok() {
+                self.freeing.push(Freed::View(place));
+            }
+            return Err(error);
+        }
         Ok(place)
+    }
+
+    /// Takes a view's nodes out of the index.
+    fn unindex(&mut self, place: ViewPlace) -> Result<()> {
+        for index in place.nodes.0..place.nodes.0 + place.nodes.1 {
+            let node: Node = self.maps.nodes.read(index as usize);
+            for key in [u32::from(node.position) << 16, u32::from(node.replica_set)] {
+                self.maps.node_of.delete(&NodeKey { view_slot: place.slot, position_or_set: key })?;
+            }
+        }
+        Ok(())
     }
 
     /// Takes room for a view, all of it or none.

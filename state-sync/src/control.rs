@@ -69,7 +69,7 @@ impl Programmed {
                 let ports = installed.pending.iter().map(|port| format!("{}: {}", port.interface, port.reason));
                 Some(ports.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join("; "))
             }
-            Some(_) => None,
+            Some(installed) => installed.leftover.clone(),
         }
     }
 }

@@ -118,7 +118,8 @@ pub trait Observer: Send + Sync {
 pub struct Census {
     /// The plan that was in force when the count began; `None` before the first.
     pub generation: Option<Generation>,
-    /// Views that a record or a note names; absent means none does.
+    /// Views that a record names; absent means none does. Notes are not counted: the flow that left one has a record, or was
+    /// forwarded without one and may meet another view at any change.
     pub views: BTreeMap<(TenantId, ViewId), ViewCensus>,
     /// How long the walk over the connection table kept a processor busy.
     pub cost: Duration,
@@ -127,7 +128,7 @@ pub struct Census {
 /// Records of one view.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ViewCensus {
-    /// Records and notes that name it.
+    /// Records that name it.
     pub records: u64,
     /// Records among them whose path names an instance.
     pub instances: BTreeMap<InstanceId, u64>,
@@ -167,6 +168,8 @@ pub struct Installed {
     pub digest: u64,
     /// Ports that could not be programmed yet.
     pub pending: Vec<PendingPort>,
+    /// Why something that the plan does not need is still there. Installing it once more tries again.
+    pub leftover: Option<String>,
 }
 
 /// A port that waits for its interface.

@@ -27,7 +27,7 @@ use xdp_layout::event::Sweep;
 use xdp_layout::flow::FlowKey;
 use xdp_layout::plan::ViewKey;
 use xdp_layout::port::Target;
-use xdp_layout::{AttachmentId, TenantId};
+use xdp_layout::{AttachmentId, TenantId, ViewId};
 
 /// MAC address that every front end answers with: hosts and routed functions keep it when a flow moves between nodes.
 /// Locally administered.
@@ -94,7 +94,8 @@ pub(crate) struct Inner {
     prepared: Option<(Arc<Image>, Option<Prepared>)>,
     /// Interfaces as last read; `None` after a change.
     links: Option<Arc<Links>>,
-    is_first: bool,
+    /// Programs may be on interfaces that need none: after a start, and after an attempt that was not entered.
+    has_leftovers: bool,
     /// Records of tenants that are gone may still be there: after a start, after a deletion until it is carried out.
     has_leavers: bool,
 }
@@ -119,6 +120,8 @@ impl Inner {
         let prepared = if is_done {
             None
         } else {
+            // Programs are put on interfaces, and an attempt that is not entered may leave some there.
+            self.has_leftovers |= self.installer.is_unknown();
             let prepared = self.installer.prepare(image, placed, &links, &mut self.loader)?;
             self.has_leavers |= prepared.loses_tenants();
             Some(prepared)
@@ -134,12 +137,15 @@ impl Inner {
             self.prepare(image)?;
         }
         let Some((_, Some(prepared))) = self.prepared.take() else { return Ok(Vec::new()) };
-        self.installer.enter(image, prepared, &mut self.loader)?;
-        if self.is_first {
-            self.detach_leftovers()?;
-            self.is_first = false;
+        let entered = self.installer.enter(image, prepared, &mut self.loader);
+        if self.generation() == Some(image.plan().generation()) {
+            // Frames go by it, whatever could not be done behind the switch.
+            self.image = Some(Arc::clone(image));
         }
-        self.image = Some(Arc::clone(image));
+        entered?;
+        if std::mem::take(&mut self.has_leftovers) {
+            self.detach_leftovers().inspect_err(|_| self.has_leftovers = true)?;
+        }
         if self.has_leavers { self.installer.leavers(image) } else { Ok(Vec::new()) }
     }
 
@@ -250,7 +256,7 @@ impl Agent {
             image: None,
             prepared: None,
             links: None,
-            is_first: true,
+            has_leftovers: true,
             has_leavers: true,
         }));
         let watcher = Arc::new(Watcher::new(Arc::clone(&inner), gauges, rate));
@@ -326,20 +332,29 @@ impl DataPlane for Agent {
     }
 
     fn enter(&mut self, image: &Arc<Image>) -> std::result::Result<Installed, DataPlaneError> {
-        let (gone, pending) = {
+        let (entered, is_in_force, pending) = {
             let mut inner = locked(&self.inner);
-            let gone = inner.enter(image).map_err(|e| describe("enter the plan", &e))?;
-            (gone, inner.installer.placed().pending.clone())
+            let entered = inner.enter(image).map_err(|e| describe("enter the plan", &e));
+            let is_in_force = inner.generation() == Some(image.plan().generation());
+            (entered, is_in_force, inner.installer.placed().pending.clone())
         };
-        if !gone.is_empty() {
-            self.watcher.expel(&gone).map_err(|e| describe("delete the records of deleted tenants", &e))?;
-        }
-        locked(&self.inner).has_leavers = false;
+        // Once frames go by the plan it is entered, and nothing that is left to do may keep the next one waiting.
+        let expelled = entered.and_then(|gone| {
+            let expel = || self.watcher.expel(&gone).map_err(|e| describe("delete the records of deleted tenants", &e));
+            if gone.is_empty() { Ok(()) } else { expel() }
+        });
+        let leftover = match expelled {
+            Ok(()) => None,
+            Err(error) if is_in_force => Some(error.to_string()),
+            Err(error) => return Err(error),
+        };
+        locked(&self.inner).has_leavers = leftover.is_some();
         self.told = pending.clone();
         Ok(Installed {
             generation: image.plan().number().generation,
             digest: image.plan().digest(),
             pending: pending.into_iter().collect(),
+            leftover,
         })
     }
 
@@ -385,8 +400,8 @@ fn follow_links(watch: &links::Watch, inner: &Mutex<Inner>, stop: &AtomicBool) {
 }
 
 /// Has records deleted or reset, in portions, so that installs need not wait for all of them.
-pub(crate) fn expire(inner: &Mutex<Inner>, keys: &[FlowKey], sweep: Sweep) -> Result<u64> {
-    keys.chunks(clock::KEYS_PER_RUN).map(|keys| clock::expire(&locked(inner).loader, keys, sweep)).sum()
+pub(crate) fn expire(inner: &Mutex<Inner>, keys: &[FlowKey], sweep: Sweep, view: Option<ViewId>) -> Result<u64> {
+    keys.chunks(clock::KEYS_PER_RUN).map(|keys| clock::expire(&locked(inner).loader, keys, sweep, view)).sum()
 }
 
 /// Proposes idle records to the data path for deletion, forever.
@@ -402,7 +417,7 @@ fn sweep(inner: &Mutex<Inner>, watcher: &Watcher, stop: &AtomicBool, options: Op
                     idle.push(*key);
                 }
             })?;
-            expire(inner, &idle, Sweep::Idle)
+            expire(inner, &idle, Sweep::Idle, None)
         };
         match pass() {
             Ok(0) => {}

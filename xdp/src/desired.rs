@@ -165,8 +165,10 @@ impl Placed {
     }
 
     fn leave(&mut self, links: &Links, interface: &str, owner: PortOwner) {
-        let Found { target, pending } = find(links, interface, owner);
-        if let Some(pending) = pending {
+        let target = find(links, interface, owner).target;
+        // Whatever it waits for: an interface that could not have the program may be missing by now.
+        let waits = |port: &&PendingPort| port.owner == owner && port.interface == interface;
+        if let Some(pending) = self.pending.iter().find(waits).cloned() {
             self.pending.remove(&pending);
         }
         if let Some(known) = self.interfaces.get_mut(&target.ifindex) {

@@ -23,6 +23,7 @@ use chain_graph::plan::{ActiveViews, PlanRef};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use tables::Tables;
+use targets::Retargeted;
 use views::ViewPlace;
 use xdp_layout::plan::{EDGES_MAX, NODES_MAX, PAGE_SLOTS, PAGES_MAX, TableWord, VIEW_SLOTS_MAX};
 use xdp_layout::port::{Tenant, Usage};
@@ -59,6 +60,8 @@ pub(crate) struct Installer {
     grace: Grace,
     /// Something is prepared that was not entered.
     is_open: bool,
+    /// Views that were written for a plan that is not in force.
+    fresh_views: Vec<(TenantId, ViewId)>,
 }
 
 /// What differs between the last image and the next one: everything, where the last one is not known or where interfaces
@@ -105,6 +108,7 @@ fn renewed<K: Ord + Copy, V: Eq>(before: &Map<K, Arc<V>>, after: &Map<K, Arc<V>>
 pub(crate) struct Prepared {
     delta: Delta,
     placed: Placed,
+    retargeted: Retargeted,
     links: Arc<Links>,
     tables: tables::Map,
     words: Map<u32, u64>,
@@ -144,6 +148,7 @@ impl Installer {
             freeing: Vec::new(),
             grace,
             is_open: false,
+            fresh_views: Vec::new(),
         };
         installer.recover()?;
         Ok(installer)
@@ -171,7 +176,12 @@ impl Installer {
 
     /// Whether the last install succeeded, placed all, and saw these interfaces.
     pub(crate) fn is_current(&self, links: &Arc<Links>) -> bool {
-        self.image.is_some() && self.placed.pending.is_empty() && self.has_seen(links)
+        self.image.is_some() && !self.is_open && self.placed.pending.is_empty() && self.has_seen(links)
+    }
+
+    /// Whether the maps may hold something else than an image.
+    pub(crate) fn is_unknown(&self) -> bool {
+        self.image.is_none() || self.is_open
     }
 
     fn has_seen(&self, links: &Arc<Links>) -> bool {
@@ -196,6 +206,7 @@ impl Installer {
     ) -> Result<Prepared> {
         if std::mem::replace(&mut self.is_open, true) {
             self.distrust();
+            self.withdraw()?;
         }
         self.give_back();
         let prepared = self.write(image, placed, links, loader);
@@ -207,7 +218,6 @@ impl Installer {
     pub(crate) fn enter(&mut self, image: &Arc<Image>, prepared: Prepared, loader: &mut Loader) -> Result<()> {
         let entered = self.switch(image, prepared, loader);
         self.retire();
-        self.is_open = false;
         entered.inspect_err(|_| self.distrust())
     }
 
@@ -217,32 +227,49 @@ impl Installer {
         self.tenants.clear();
     }
 
-    /// New keys lead to what is not in force.
+    /// Takes out what was written for a plan that is not to be entered: the next one may need the room.
+    fn withdraw(&mut self) -> Result<()> {
+        while let Some((tenant, view)) = self.fresh_views.last().copied() {
+            self.forget_view(tenant, view)?;
+            self.fresh_views.pop();
+        }
+        self.freeing.extend(self.tables.withdraw().map(Freed::Pages));
+        self.retire();
+        Ok(())
+    }
+
+    /// New keys lead to what is not in force. What may find no room goes first, and nothing that is in force is changed.
     fn write(&mut self, image: &Image, placed: Placed, links: &Arc<Links>, loader: &mut Loader) -> Result<Prepared> {
         let (placed, links) = self.attach(image, placed, links, loader);
         let delta = Delta::new(self.image.as_deref().filter(|_| self.has_seen(&links)), image);
-        self.write_budgets(&delta)?;
-        self.write_targets(&placed)?;
         let tables = self.write_tables(image)?;
         self.write_views(&delta)?;
         self.watch.begin(&delta.graphs)?;
+        self.write_budgets(delta.tenants.iter().filter(|tenant| tenant.before.is_none()))?;
+        let mut retargeted = self.retargeted(&placed);
+        self.write_unused(&mut retargeted);
         let fresh = fresh_entries(&delta, &placed, &links);
         let entries = self.changed_entries(&delta, &fresh)?;
         self.maps.write_new(&entries.0, &entries.1)?;
         let words = self.words(&delta, &tables);
-        Ok(Prepared { delta, placed, links, tables, words, fresh, entries })
+        Ok(Prepared { delta, placed, retargeted, links, tables, words, fresh, entries })
     }
 
     /// Switches. Keys that change their value follow: what they lead to is in the bank by then, and what they led to still
     /// is. Keys that go, go last.
     fn switch(&mut self, image: &Arc<Image>, prepared: Prepared, loader: &mut Loader) -> Result<()> {
-        let Prepared { delta, placed, links, tables, words, fresh, entries: (old, new) } = prepared;
+        let Prepared { delta, placed, retargeted, links, tables, words, fresh, entries: (old, new) } = prepared;
         self.banks.switch(&mut self.maps.plan, &mut self.maps.active, &self.grace, image.plan(), &words)?;
-        // Whatever fails from here on, these are the tables in force.
-        self.freeing.extend(self.tables.replace(tables).map(Freed::Pages));
+        // Whatever fails from here on, these are the tables and views in force.
+        self.tables.replace(tables);
+        self.fresh_views.clear();
+        self.is_open = false;
+        self.write_retargeted(retargeted)?;
+        self.write_budgets(delta.tenants.iter().filter(|tenant| tenant.before.is_some()))?;
         self.maps.write_changed(&old, &new)?;
         self.maps.delete_gone(&old, &new)?;
         self.banks.clear_gone(&mut self.maps.plan, words);
+        self.freeing.extend(self.tables.leave().map(Freed::Pages));
         self.watch.end(image, &delta.graphs, delta.is_full)?;
         if delta.is_full {
             self.tenants.clear();
@@ -261,8 +288,8 @@ impl Installer {
         Ok(())
     }
 
-    fn write_budgets(&mut self, delta: &Delta) -> Result<()> {
-        for Renewed { key: id, before, after } in &delta.tenants {
+    fn write_budgets<'t>(&mut self, tenants: impl Iterator<Item = &'t Renewed<TenantId, TenantImage>>) -> Result<()> {
+        for Renewed { key: id, before, after } in tenants {
             let Some(tenant) = after else { continue };
             if before.as_ref().is_some_and(|before| before.budget() == tenant.budget()) {
                 continue;

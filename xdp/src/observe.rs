@@ -50,7 +50,7 @@ impl Watcher {
                 keys.push(*key);
             }
         })?;
-        expire(&self.inner, &keys, Sweep::Delete)?;
+        expire(&self.inner, &keys, Sweep::Delete, None)?;
         for tenant in tenants {
             locked(&self.inner).forget_usage(tenant.get())?;
             self.gauges.forget_drops(tenant.get())?;

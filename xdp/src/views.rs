@@ -51,8 +51,14 @@ impl Watch {
             let zeros = PerCpuValues::try_from(vec![ViewTraffic::default(); processors]).map_err(|source| {
                 Error::Host { operation: "make", object: "a counter for every processor".to_owned(), source }
             })?;
-            self.map.insert(key, zeros, 0).map_err(failed)?;
-            self.watched.insert(key);
+            match self.map.insert(key, zeros, 0) {
+                Ok(()) => drop(self.watched.insert(key)),
+                Err(error) if is_full(&error) => {
+                    let ViewKey { tenant, view } = key;
+                    tracing::warn!(tenant, view, "too many views on trial: this one is not measured");
+                }
+                Err(error) => return Err(failed(error)),
+            }
         }
         Ok(())
     }
@@ -69,8 +75,10 @@ impl Watch {
             ended.filter_map(|graph| trial(&graph.before)).collect()
         };
         for key in gone {
-            self.map.remove(&key).map_err(failed)?;
-            self.watched.remove(&key);
+            if self.watched.contains(&key) {
+                self.map.remove(&key).map_err(failed)?;
+                self.watched.remove(&key);
+            }
         }
         Ok(())
     }
@@ -90,6 +98,11 @@ impl Watch {
             dropped: sum(|traffic| traffic.dropped),
         }))
     }
+}
+
+/// Whether a map has no room for another element.
+fn is_full(error: &MapError) -> bool {
+    matches!(error, MapError::SyscallError(e) if e.io_error.kind() == std::io::ErrorKind::ArgumentListTooLong)
 }
 
 fn on_trial(active: &ActiveViews) -> Option<ViewKey> {
@@ -132,6 +145,6 @@ impl Watcher {
                 keys.push(*key);
             }
         })?;
-        expire(&self.inner, &keys, Sweep::Reset)
+        expire(&self.inner, &keys, Sweep::Reset, Some(view))
     }
 }

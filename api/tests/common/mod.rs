@@ -40,7 +40,7 @@ impl DataPlane for Fake {
     fn enter(&mut self, image: &Arc<Image>) -> Result<Installed, DataPlaneError> {
         *self.0.lock().expect("no panic before") = Some(Arc::clone(image));
         let plan = image.plan();
-        Ok(Installed { generation: plan.generation(), digest: plan.digest(), pending: Vec::new() })
+        Ok(Installed { generation: plan.generation(), digest: plan.digest(), pending: Vec::new(), leftover: None })
     }
 
     fn observer(&self) -> Arc<dyn Observer> {

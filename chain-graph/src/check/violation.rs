@@ -87,7 +87,7 @@ kinds! {
     OutsideOverlap, "outside_overlap";
     /// More port ranges on one outside prefix than the data plane holds.
     OutsideRanges, "outside_ranges";
-    /// A replica set that makes tuples is used in two graphs of a tenant, so its own flows have no one graph.
+    /// A replica set is used in two graphs of a tenant, so a frame of a flow without a record, which it sends, has no one graph.
     AmbiguousOrigin, "ambiguous_origin";
     /// Nodes that lead back to themselves.
     Cycle, "cycle";

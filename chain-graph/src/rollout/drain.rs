@@ -1,11 +1,11 @@
-//! When a view that has left the plan may go.
+//! When a view that gets no new flows may go.
 
 use super::spec::{Drain, DrainPolicy};
 use super::time::{Timer, Timestamp};
 use serde::{Deserialize, Serialize};
 use xdp_layout::{Generation, ViewId};
 
-/// A view that is in no plan any more and whose flows are still there.
+/// A view that gets no new flows by the plan and whose flows are still there.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Draining {
     view: ViewId,
@@ -47,7 +47,7 @@ pub enum Retirement {
 }
 
 impl Draining {
-    /// A view that the plan of generation `left` is the first not to name. Time runs from `now`.
+    /// A view to which the plan of generation `left` is the first to give no new flows. Time runs from `now`.
     pub const fn new(view: ViewId, left: Generation, drain: Drain, now: Timestamp) -> Self {
         let deadline = Timer::start(drain.deadline, now);
         Self { view, left, policy: drain.policy, deadline, has_reset: false }

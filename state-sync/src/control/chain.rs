@@ -38,6 +38,9 @@ pub(super) enum Obstacle {
     /// The front end refuses a step.
     #[error(transparent)]
     Member(#[from] MemberRejection),
+    /// Neither side has anything to do, and the plan that is wanted is not in force.
+    #[error("nobody has anything to do and plan {0} is not in force: restart the control plane")]
+    Astray(Generation),
     /// The front end is sent where one that is alone never is.
     #[error("front end {NODE} is to go by {0:?}, and it is alone: restart the control plane")]
     NotAlone(Rules),
@@ -48,7 +51,7 @@ impl Obstacle {
     pub(super) fn is_alarm(&self) -> bool {
         match self {
             Self::DataPath(_) => false,
-            Self::TakeOver(_) | Self::NotAlone(_) => true,
+            Self::TakeOver(_) | Self::NotAlone(_) | Self::Astray(_) => true,
             Self::Coordinator(rejection) => rejection.is_alarm(),
             Self::Member(rejection) => rejection.is_alarm(),
         }
@@ -60,7 +63,9 @@ impl From<Obstacle> for DataPlaneError {
         let operation = match obstacle {
             Obstacle::DataPath(error) => return error,
             Obstacle::TakeOver(_) => "take over what runs",
-            Obstacle::Coordinator(_) | Obstacle::Member(_) | Obstacle::NotAlone(_) => "follow the chain of plans",
+            Obstacle::Coordinator(_) | Obstacle::Member(_) | Obstacle::NotAlone(_) | Obstacle::Astray(_) => {
+                "follow the chain of plans"
+            }
         };
         Self { operation: operation.to_owned(), cause: obstacle.to_string() }
     }
@@ -123,8 +128,11 @@ impl Chain {
             At::Stable { .. } | At::Change { .. } => {}
         }
         run.carry_out(run.chain.coordinator.outstanding())?;
-        debug_assert_eq!(run.chain.member.place().map(|place| place.at().plan()), Some(wanted));
-        match run.installed {
+        let installed = run.installed;
+        if self.member.place().map(|place| place.at().plan()) != Some(wanted) {
+            return Err(Obstacle::Astray(wanted.generation));
+        }
+        match installed {
             Some(installed) => Ok(installed),
             // Instances that are down, ports and budgets are part of no plan.
             None => Ok(dataplane.install(image)?),

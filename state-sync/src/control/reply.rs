@@ -22,11 +22,10 @@ pub(super) struct Accepted {
     pub(super) generation: Generation,
 }
 
-/// One whose answer waits for that to a question for room.
+/// One whose answer waits for those to questions for room.
 pub(super) struct Held {
     accepted: Accepted,
-    graph: ObjectKey,
-    question: Sequence,
+    questions: Vec<(ObjectKey, Sequence)>,
 }
 
 /// A caller that has gone away needs no answer.
@@ -42,29 +41,30 @@ impl Writer {
         raised.retain(|graph, question| known.get(graph) != Some(question));
         for accepted in all {
             let real = accepted.changes.iter().filter(|change| change.action != Action::Unchanged);
-            let mut questions = real.filter_map(|change| match &change.path {
-                ResourcePath::Graph(graph) => raised.get_key_value(graph),
+            let questions = real.filter_map(|change| match &change.path {
+                ResourcePath::Graph(graph) => Some((graph.clone(), *raised.get(graph)?)),
                 _ => None,
             });
-            match questions.next() {
-                Some((graph, question)) => self.held.push(Held { graph: graph.clone(), question: *question, accepted }),
-                None => self.tell_outcome(accepted),
-            }
+            let questions = questions.collect();
+            self.held.push(Held { accepted, questions });
         }
+        self.release();
     }
 
-    /// Gives the answers whose question a count has told of, or that nobody asks any more.
+    /// Gives the answers whose questions a count has told of, or that nobody asks any more.
     pub(super) fn release(&mut self) {
         if self.held.is_empty() {
             return;
         }
         let open = asked(&self.state());
-        for held in std::mem::take(&mut self.held) {
-            let is_open = open.get(&held.graph) == Some(&held.question);
-            if is_open && !self.counting.has_told(&held.graph, held.question) {
-                self.held.push(held);
+        for Held { accepted, mut questions } in std::mem::take(&mut self.held) {
+            questions.retain(|(graph, question)| {
+                open.get(graph) == Some(question) && !self.counting.has_told(graph, *question)
+            });
+            if questions.is_empty() {
+                self.tell_outcome(accepted);
             } else {
-                self.tell_outcome(held.accepted);
+                self.held.push(Held { accepted, questions });
             }
         }
     }

@@ -112,7 +112,7 @@ impl DataPlane for Fake {
             shared.in_force = Some(PlanRef { generation, digest });
             shared.pending.then(|| waiting("eth0", PendingReason::Missing))
         });
-        Ok(Installed { generation, digest, pending: pending.into_iter().collect() })
+        Ok(Installed { generation, digest, pending: pending.into_iter().collect(), leftover: None })
     }
 
     fn changed_ports(&mut self) -> Option<Vec<PendingPort>> {

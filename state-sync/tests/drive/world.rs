@@ -156,7 +156,7 @@ impl DataPlane for Fake {
         }
         let (generation, digest) = (image.plan().generation(), image.plan().digest());
         shared.in_force = Some(PlanRef { generation, digest });
-        Ok(Installed { generation, digest, pending: shared.pending.clone() })
+        Ok(Installed { generation, digest, pending: shared.pending.clone(), leftover: None })
     }
 
     fn observer(&self) -> Arc<dyn Observer> {

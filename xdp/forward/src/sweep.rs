@@ -21,15 +21,19 @@ pub const fn idle_class(key: &FlowKey, state: u32) -> IdleClass {
 }
 
 /// Deletes the record of `key` if it was idle for its class's limit, or does at once what `sweep` asks for. True if this
-/// call deleted it or marked it for a reset.
+/// call deleted it or marked it for a reset. A reset is for flows of `view` alone: the tuple may have begun anew on another
+/// one since it was proposed.
 #[inline(always)]
-pub fn expire<T: Tables>(tables: &T, key: &FlowKey, now: u32, sweep: Sweep) -> bool {
+pub fn expire<T: Tables>(tables: &T, key: &FlowKey, now: u32, sweep: Sweep, view: u32) -> bool {
     let (Some(config), Some(tenant), Some(flow)) = (tables.config(), key.tenant(), tables.flow(key)) else {
         return false;
     };
     let mut record = FlowRecord::default();
     flow.load(&mut record);
     if record.tag != key::tag(key, tables.tag_key()) || FlowState::from_word(record.state) == FlowState::Dead {
+        return false;
+    }
+    if sweep == Sweep::Reset && record.view != view {
         return false;
     }
     let limit = match idle_class(key, record.state) {

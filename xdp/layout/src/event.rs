@@ -110,8 +110,10 @@ pub struct SweepHeader {
     pub count: u32,
     /// Out: records deleted, or marked for a reset.
     pub deleted: u32,
+    /// The view whose flows are to be reset; only [`Sweep::Reset`] looks at it.
+    pub view: u32,
     /// Must be 0.
-    pub reserved: [u32; 3],
+    pub reserved: [u32; 2],
 }
 
 /// Offset of [`SweepHeader::force`].

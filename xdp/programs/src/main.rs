@@ -128,12 +128,12 @@ pub fn sweep(ctx: TcContext) -> i32 {
     let mut frame = tc::TcFrame(ctx.skb.skb);
     // SAFETY: no arguments.
     let ticks = unsafe { bpf_jiffies64() };
-    let Some([force, count]) = frame.words_at(SWEEP_FORCE) else {
+    let Some([force, count, _, view]) = frame.words_at(SWEEP_FORCE) else {
         return TC_ACT_SHOT as i32;
     };
     let sweep = Sweep::from_raw(force);
     let mut keys =
-        Keys { skb: ctx.skb.skb, offset: size_of::<SweepHeader>() as u32, now: ticks as u32, sweep, deleted: 0 };
+        Keys { skb: ctx.skb.skb, offset: size_of::<SweepHeader>() as u32, now: ticks as u32, sweep, view, deleted: 0 };
     Kernel.repeat(count, &mut keys);
     let deleted = keys.deleted;
     if !frame.store(0, ticks.to_ne_bytes()) || !frame.store(SWEEP_DELETED, deleted.to_ne_bytes()) {
@@ -148,6 +148,7 @@ struct Keys {
     offset: u32,
     now: u32,
     sweep: Sweep,
+    view: u32,
     deleted: u32,
 }
 
@@ -165,7 +166,7 @@ impl Round for Keys {
             tenant_protocol: j,
         };
         self.offset += size_of::<FlowKey>() as u32;
-        self.deleted += expire(&Kernel, &key, self.now, self.sweep) as u32;
+        self.deleted += expire(&Kernel, &key, self.now, self.sweep, self.view) as u32;
         true
     }
 }

@@ -21,6 +21,8 @@ pub(super) struct Tables {
     written: Map,
     /// Those of the plan in force that an earlier process wrote.
     recovered: BTreeMap<ReplicaSetId, TableWord>,
+    /// Those of plans before, by word, while a word in the bank in force may still lead to them.
+    leaving: BTreeMap<u64, TableWord>,
 }
 
 impl Tables {
@@ -44,19 +46,30 @@ impl Tables {
         known.filter(|(known, _)| Arc::ptr_eq(known, table)).map(|(_, word)| *word).next()
     }
 
-    /// Takes note of the tables of the plan that is in force now. Those that it does not use are free.
-    pub(super) fn replace(&mut self, tables: Map) -> impl Iterator<Item = TableWord> + use<> {
+    /// Takes note of the tables of the plan that is in force now.
+    pub(super) fn replace(&mut self, tables: Map) {
         let changed = changes(&self.in_force, &tables);
         let used: BTreeSet<u64> = changed.iter().filter_map(|change| Some(change.after?.1.0)).collect();
         let before = changed.iter().filter_map(|change| Some(change.before?.1));
         let written = self.written.values().map(|(_, word)| *word);
         let known = before.chain(written).chain(self.recovered.values().copied());
-        let gone: BTreeMap<u64, TableWord> =
-            known.filter(|word| !used.contains(&word.0)).map(|word| (word.0, word)).collect();
+        let gone = known.filter(|word| !used.contains(&word.0)).map(|word| (word.0, word));
+        self.leaving.extend(gone);
         self.written = Map::new();
         self.recovered.clear();
         self.in_force = tables;
-        gone.into_values()
+    }
+
+    /// The tables that no word of a bank leads to any more.
+    pub(super) fn leave(&mut self) -> impl Iterator<Item = TableWord> + use<> {
+        std::mem::take(&mut self.leaving).into_values()
+    }
+
+    /// The tables that were written for a plan that is not to be entered.
+    pub(super) fn withdraw(&mut self) -> impl Iterator<Item = TableWord> + use<> {
+        let written: Vec<TableWord> = self.written.values().map(|(_, word)| *word).collect();
+        self.written = Map::new();
+        written.into_iter()
     }
 }
 

@@ -11,7 +11,8 @@ use chain_graph::map::{Change, changes};
 use state_sync::{PendingPort, PendingReason};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use xdp_layout::port::{Instance, Target};
+use xdp_layout::port::{Instance, Target, target_flags};
+use xdp_layout::{AttachmentId, InstanceId};
 
 impl Installer {
     /// Finds the ports of an image on these interfaces.
@@ -61,11 +62,10 @@ impl Installer {
         (placed, Arc::new(links))
     }
 
-    /// Writes destinations. One that moves to another interface or VLAN is closed for a grace period first: a program that
-    /// copies it meanwhile must not get half of each.
-    pub(super) fn write_targets(&mut self, placed: &Placed) -> Result<()> {
-        let mut attachments = written(changes(&self.placed.attachments, &placed.attachments));
-        let mut instances = written(changes(&self.placed.instances, &placed.instances));
+    /// The destinations that are others than what is there.
+    pub(super) fn retargeted(&self, placed: &Placed) -> Retargeted {
+        let mut attachments = differing(changes(&self.placed.attachments, &placed.attachments));
+        let mut instances = differing(changes(&self.placed.instances, &placed.instances));
         if self.image.is_none() {
             // An install that failed may have written others.
             for (id, target) in &placed.attachments {
@@ -75,14 +75,38 @@ impl Installer {
                 instances.insert(*id, (self.maps.instances.read(id.get().into()), *instance));
             }
         }
+        Retargeted { attachments, instances }
+    }
+
+    /// Writes destinations that the plan in force does not use, or for which it is the same. The others are left.
+    pub(super) fn write_unused(&mut self, Retargeted { attachments, instances }: &mut Retargeted) {
+        attachments.retain(|id, (old, new)| {
+            let is_left = !is_harmless(old, new);
+            if !is_left {
+                self.maps.attachments.write(id.get().into(), &[*new]);
+            }
+            is_left
+        });
+        instances.retain(|id, (old, new)| {
+            let is_left = !is_harmless_instance(old, new);
+            if !is_left {
+                self.maps.instances.write(id.get().into(), &[*new]);
+            }
+            is_left
+        });
+    }
+
+    /// Writes destinations that the plan before knew otherwise. One that moves to another interface, VLAN or tenant is closed
+    /// for a grace period first: a program that copies it meanwhile must not get half of each.
+    pub(super) fn write_retargeted(&mut self, Retargeted { attachments, instances }: Retargeted) -> Result<()> {
         let mut is_moving = false;
-        for (id, _) in attachments.iter().filter(|(_, (old, new))| moves(old, new)) {
-            self.maps.attachments.write(id.get().into(), &[Target::default()]);
+        for (id, (old, _)) in attachments.iter().filter(|(_, (old, new))| moves(old, new)) {
+            self.maps.attachments.write(id.get().into(), &[closed(old)]);
             is_moving = true;
         }
-        let moved = |(old, new): &(Instance, Instance)| (0..2).any(|side| moves(&old.ports[side], &new.ports[side]));
-        for (id, _) in instances.iter().filter(|(_, change)| moved(change)) {
-            self.maps.instances.write(id.get().into(), &[Instance::default()]);
+        for (id, (old, _)) in instances.iter().filter(|(_, (old, new))| moves_instance(old, new)) {
+            let ports = old.ports.each_ref().map(closed);
+            self.maps.instances.write(id.get().into(), &[Instance { ports, ..*old }]);
             is_moving = true;
         }
         if is_moving {
@@ -117,12 +141,39 @@ impl Installer {
     }
 }
 
-/// What is there and what shall be.
-fn written<K: Ord + Copy, V: Copy + Default>(changes: Vec<Change<'_, K, V>>) -> BTreeMap<K, (V, V)> {
+/// Destinations: what is there and what shall be.
+pub(super) struct Retargeted {
+    attachments: BTreeMap<AttachmentId, (Target, Target)>,
+    instances: BTreeMap<InstanceId, (Instance, Instance)>,
+}
+
+fn differing<K: Ord + Copy, V: Copy + Default>(changes: Vec<Change<'_, K, V>>) -> BTreeMap<K, (V, V)> {
     let to_write = changes.iter().filter_map(|change| Some((change, *change.after?)));
     to_write.map(|(change, after)| (*change.key, (change.before.copied().unwrap_or_default(), after))).collect()
 }
 
+/// Whether frames would go elsewhere, or to another tenant. One that gets or loses its only tenant stays where it is.
 fn moves(old: &Target, new: &Target) -> bool {
-    old.flags != 0 && (old.ifindex, old.vlan, old.tenant) != (new.ifindex, new.vlan, new.tenant)
+    let is_passed_on = old.tenant != new.tenant && old.tenant != 0 && new.tenant != 0;
+    old.flags != 0 && ((old.ifindex, old.vlan) != (new.ifindex, new.vlan) || is_passed_on)
+}
+
+fn moves_instance(old: &Instance, new: &Instance) -> bool {
+    (0..2).any(|side| moves(&old.ports[side], &new.ports[side]))
+}
+
+/// Whether no frame of the plan in force can tell the two apart, apart from what the interface itself tells.
+fn is_harmless(old: &Target, new: &Target) -> bool {
+    !moves(old, new) && (old.flags == 0 || old.tenant == 0 || old.tenant == new.tenant)
+}
+
+fn is_harmless_instance(old: &Instance, new: &Instance) -> bool {
+    let is_unused = old.ports.iter().all(|port| port.flags == 0 || port.tenant == 0);
+    let is_same = (old.macs, old.traits, old.replica_set) == (new.macs, new.traits, new.replica_set);
+    (is_unused || is_same) && (0..2).all(|side| is_harmless(&old.ports[side], &new.ports[side]))
+}
+
+/// A destination that takes no frames and is not gone: flows stay pinned to it.
+fn closed(old: &Target) -> Target {
+    Target { ifindex: 0, flags: target_flags::EXISTS, ..*old }
 }

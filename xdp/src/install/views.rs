@@ -23,6 +23,7 @@ impl Installer {
                 if !self.views.get(&tenant).is_some_and(|views| views.contains_key(id)) {
                     let place = self.write_view(view)?;
                     self.views.entry(tenant).or_default().insert(*id, place);
+                    self.fresh_views.push((tenant, *id));
                 }
             }
         }
@@ -42,9 +43,9 @@ impl Installer {
         };
         for tenant in tenants {
             let wanted = of(tenant);
-            let known = self.views.get(&tenant).into_iter().flatten().map(|(view, place)| (*view, *place));
-            let gone: Vec<_> = known.filter(|(view, _)| !wanted.contains(view)).collect();
-            gone.into_iter().try_for_each(|(view, place)| self.forget_view(tenant, view, place))?;
+            let known = self.views.get(&tenant).into_iter().flat_map(|views| views.keys().copied());
+            let gone: Vec<_> = known.filter(|view| !wanted.contains(view)).collect();
+            gone.into_iter().try_for_each(|view| self.forget_view(tenant, view))?;
             if wanted.is_empty() {
                 self.views.remove(&tenant);
             }
@@ -52,7 +53,8 @@ impl Installer {
         Ok(())
     }
 
-    fn forget_view(&mut self, tenant: TenantId, view: ViewId, place: ViewPlace) -> Result<()> {
+    pub(super) fn forget_view(&mut self, tenant: TenantId, view: ViewId) -> Result<()> {
+        let Some(place) = self.views.get(&tenant).and_then(|views| views.get(&view)).copied() else { return Ok(()) };
         self.maps.view_slots.delete(&ViewKey { tenant: tenant.get(), view: view.get() })?;
         self.unindex(place)?;
         if let Some(views) = self.views.get_mut(&tenant) {

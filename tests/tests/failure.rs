@@ -251,6 +251,43 @@ fn a_full_connection_table_loses_nothing() {
 }
 
 #[test]
+fn a_plan_that_finds_no_room_does_not_block_the_next_one() {
+    require!();
+    let world = World::new(1 << 17, &[("red", 20_000)]);
+    let site = &world.tenants[0].site;
+    assert!(site.ping());
+    // Each table takes 409,600 slots or more, so 90 do not fit into the pages.
+    let sets: Vec<String> = (0..90).map(|index| format!("v{index}")).collect();
+    let huge = |sets: &[String], weight: u32| {
+        sets.iter().fold(Documents::new().raw("NetworkFunction", "name: huge", TRANSPARENT), |documents, set| {
+            let port = |side: &str| format!("{side}: {{interface: {side}-{set}, mac: '02:00:00:00:00:01'}}");
+            let spec = format!("weight: {weight}, {}, {}", port("inside"), port("outside"));
+            let of_set = format!("name: a, networkFunction: huge, replicaSet: {set}");
+            documents.replica_set("huge", set, 4095).raw("Instance", &of_set, &spec)
+        })
+    };
+    let ran = world.front_end.try_apply(&huge(&sets, 1)).expect("command line");
+    assert!(ran.stderr.contains("table pages"), "{ran:?}");
+    let weigh = |weight: u32| {
+        let instance = site.members("fw-red")[0].instance();
+        Documents::new().instance("fw-red", instance.name(), instance, &format!(", weight: {weight}"))
+    };
+    // What is asked for besides is stored and waits with it; traffic does not.
+    let ran = world.front_end.try_apply(&weigh(3)).expect("command line");
+    assert!(ran.code == 0 && ran.stderr.contains("table pages"), "{ran:?}");
+    assert!(site.ping());
+    // Fewer tables fit, though all of them are others, and those written for the plan before had taken all room.
+    let ran = world.front_end.run_apply(&huge(&sets[..40], 2), &["--prune"]).expect("command line");
+    assert!(ran.code == 0 && !ran.stderr.contains("table pages"), "{ran:?}");
+    assert!(ran.stderr.contains("no such interface"), "only ports are missing: {ran:?}");
+    let ran = world.front_end.run(&["delete", "networkfunction", "huge", "--force"]).expect("command line");
+    assert_eq!(ran.code, 0, "{ran:?}");
+    world.front_end.wait_programmed();
+    world.front_end.apply(&weigh(2));
+    assert!(site.ping());
+}
+
+#[test]
 fn without_privileges_one_error_says_what_is_needed() {
     require!();
     const NOBODY: u32 = 65_534;

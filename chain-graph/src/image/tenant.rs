@@ -272,12 +272,16 @@ impl TenantImage {
         }
         let mut blocks = Vec::new();
         for (function, graph) in functions.into_values() {
+            let vlan = match &function.tenancy {
+                Tenancy::Exclusive => None,
+                Tenancy::Tagged { tags, .. } => tags.get(&self.source.name).copied(),
+            };
             self.owned.extend(function.addresses.iter().map(|ip| addr_of(*ip)));
             for set in function.replica_sets.values() {
                 // Flows of a version that no graph names any more go on in the graph that uses the function.
                 self.origins.insert(set.id, graph);
                 for instance in set.instances.values() {
-                    self.add_instance(function, instance);
+                    self.add_instance(vlan, instance);
                     blocks.extend(instance.outside.iter().map(|block| OutsideOwner {
                         prefix: block.prefix.trunc(),
                         ports: block.ports(),
@@ -302,11 +306,8 @@ impl TenantImage {
         }
     }
 
-    fn add_instance(&mut self, function: &NetworkFunction, instance: &crate::model::Instance) {
-        let vlan = match &function.tenancy {
-            Tenancy::Exclusive => None,
-            Tenancy::Tagged { tags, .. } => tags.get(&self.source.name).copied(),
-        };
+    /// `vlan` is the tenant's tag at the instance's function.
+    fn add_instance(&mut self, vlan: Option<VlanId>, instance: &crate::model::Instance) {
         if let Some(vlan) = vlan {
             self.tags.insert(instance.id, vlan);
         }

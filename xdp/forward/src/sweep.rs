@@ -56,3 +56,29 @@ pub fn expire<T: Tables>(tables: &T, key: &FlowKey, now: u32, sweep: Sweep, view
     tables.usage_give(tenant.get(), usage_of(record.state));
     deleted
 }
+
+#[cfg(all(test, feature = "host"))]
+mod tests {
+    use super::expire;
+    use crate::host::HostTables;
+    use crate::key::tag;
+    use crate::wire::protocol;
+    use xdp_layout::config::Config;
+    use xdp_layout::event::Sweep;
+    use xdp_layout::flow::{FlowKey, FlowRecord, FlowState};
+    use zerocopy::IntoBytes;
+
+    #[test]
+    fn a_tuple_that_began_anew_on_another_view_is_not_reset() {
+        let key = FlowKey { tenant_protocol: u32::from(protocol::TCP) << 24 | 7, a_port: 1, ..FlowKey::default() };
+        let tables = HostTables { config: Some(Config::default()), ..HostTables::default() };
+        let state = FlowState::Established as u32;
+        let record = FlowRecord { state, view: 2, tag: tag(&key, 0), ..FlowRecord::default() };
+        tables.flows.borrow_mut().insert(key.as_bytes().to_vec(), record);
+        let state = || FlowState::from_word(tables.flows.borrow()[key.as_bytes()].state);
+        assert!(!expire(&tables, &key, 0, Sweep::Reset, 1));
+        assert_eq!(state(), FlowState::Established);
+        assert!(expire(&tables, &key, 0, Sweep::Reset, 2));
+        assert_eq!(state(), FlowState::Reset);
+    }
+}

@@ -12,7 +12,6 @@ mod views;
 
 pub use function::{FunctionImage, InstanceImage, InstancePort};
 pub use table::BuiltTable;
-pub(crate) use tenant::taken_prefixes;
 pub use tenant::{AttachmentImage, PortBinding, PortName, Route, TenantImage};
 pub use views::GraphImage;
 

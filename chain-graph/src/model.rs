@@ -2,6 +2,7 @@
 //! check. Everything is ordered, so iteration is deterministic; whole resources are behind [`Arc`], so a new
 //! [`Desired`] that differs in one of them shares all others and can be compared by pointer.
 
+use crate::cidr::Cidr;
 use crate::map::Map;
 pub use crate::name::{NAME_MAX, NameError, ObjectKey, ResourceName};
 pub use crate::net::{MacAddr, PortRange, Protocol, ValueError, VlanId};
@@ -145,6 +146,15 @@ impl Attachment {
     /// Tenant and name.
     pub fn key(&self) -> ObjectKey {
         ObjectKey::new(&self.tenant, &self.name)
+    }
+
+    /// Prefixes it takes: all addresses of both families if it names none.
+    pub(crate) fn taken_prefixes(&self) -> Vec<Cidr> {
+        if self.prefixes.is_empty() {
+            vec![Cidr::V4, Cidr::ALL]
+        } else {
+            self.prefixes.iter().map(|&net| net.into()).collect()
+        }
     }
 }
 

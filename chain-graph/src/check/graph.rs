@@ -135,7 +135,7 @@ fn side_attachments(
             let message = format!("attachment {name} is on the {} side", attachment.side);
             report.add(Kind::WrongSide, at.clone(), message);
         }
-        for cidr in crate::image::taken_prefixes(attachment) {
+        for cidr in attachment.taken_prefixes() {
             if let Some(other) = prefixes.insert(cidr, name).filter(|other| *other != name) {
                 let message = format!("attachments {other} and {name} both take {cidr}");
                 report.add(Kind::PrefixConflict, at.clone(), message);

@@ -7,7 +7,6 @@ use super::place::{InstancePlace, Place, Version};
 use super::versions::{AllVersions, ResolvedGraph};
 use super::violation::{Report, ViolationKind as Kind};
 use crate::cidr::Cidr;
-use crate::image::taken_prefixes;
 use crate::map::Map;
 use crate::model::{Desired, Graph, NetworkFunction, ObjectKey, ResourceName, Tenancy, TupleEffect};
 use crate::outside::{Claim, by_prefix, overlaps};
@@ -193,7 +192,7 @@ fn check_isolation<'a>(
             let attachments = graph.client.iter().chain(&graph.server);
             let attachments =
                 attachments.filter_map(|name| desired.attachments.get(&ObjectKey::new(user.tenant, name)));
-            prefixes.extend(attachments.flat_map(|attachment| taken_prefixes(attachment)).map(|cidr| (cidr, index)));
+            prefixes.extend(attachments.flat_map(|attachment| attachment.taken_prefixes()).map(|cidr| (cidr, index)));
         }
     }
     prefixes.sort_unstable();

@@ -93,15 +93,6 @@ pub(super) struct Before<'a> {
     pub(super) last_view: Option<ViewId>,
 }
 
-/// Prefixes an attachment takes: all addresses of both families if it names none.
-pub(crate) fn taken_prefixes(attachment: &Attachment) -> Vec<Cidr> {
-    if attachment.prefixes.is_empty() {
-        vec![Cidr::V4, Cidr::ALL]
-    } else {
-        attachment.prefixes.iter().map(|&net| net.into()).collect()
-    }
-}
-
 impl TenantImage {
     /// Owner.
     pub fn id(&self) -> TenantId {
@@ -229,7 +220,7 @@ impl TenantImage {
     fn add_routes(&mut self, graph: GraphId, resolved: &Resolved) -> u64 {
         let mut routes = BTreeMap::new();
         for (side, attachment) in &resolved.attachments {
-            for prefix in taken_prefixes(attachment) {
+            for prefix in attachment.taken_prefixes() {
                 routes.insert(Route { graph, side: *side, prefix }, Some(attachment.id));
                 if prefix.length() < Cidr::V4.length() && prefix.covers(Cidr::V4) {
                     routes.entry(Route { graph, side: *side, prefix: Cidr::V4 }).or_insert(None);

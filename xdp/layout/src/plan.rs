@@ -1,7 +1,7 @@
 //! The part of the maps that a plan fills: graph and replica-set words, views, nodes, edges, tables, routes.
 //!
 //! A plan bank holds one word per replica set and one per graph. There are [`BANKS`] banks; a plan is installed by
-//! writing the whole next bank and then one word, [`ActiveWord`]. Views, nodes, edges and tables are immutable while
+//! making the next bank say what it says, and then by one word, [`ActiveWord`]. Views, nodes, edges and tables are immutable while
 //! any bank names them.
 
 use crate::Addr;

@@ -9,7 +9,7 @@ mod reply;
 
 use crate::clock::{Clock, SystemClock};
 use crate::command::{Change, Command, Rejected};
-use crate::dataplane::{DataPlane, DataPlaneError, Installed, Observer, Reaper};
+use crate::dataplane::{Census, DataPlane, DataPlaneError, Installed, Observer, Reaper};
 use crate::state::{Applied, DesiredState};
 use crate::store::{Store, StoreError};
 use crate::{Action, ResourcePath};
@@ -21,7 +21,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::time::Instant;
 use xdp_layout::Generation;
 
@@ -32,13 +32,16 @@ pub struct ControlOptions {
     pub queue: usize,
     /// Time between two attempts while the data path is not programmed in full, and between two looks at whether it still is.
     pub retry: Duration,
+    /// How long a count of records serves others who ask for one: each walks the connection table.
+    pub count_serves: Duration,
     /// The clock of rollouts.
     pub clock: Arc<dyn Clock>,
 }
 
 impl Default for ControlOptions {
     fn default() -> Self {
-        Self { queue: 1024, retry: Duration::from_secs(1), clock: Arc::new(SystemClock) }
+        let (retry, count_serves) = (Duration::from_secs(1), Duration::from_secs(1));
+        Self { queue: 1024, retry, count_serves, clock: Arc::new(SystemClock) }
     }
 }
 
@@ -112,6 +115,14 @@ pub struct ControlPlane {
     programmed: watch::Receiver<Arc<Programmed>>,
     observer: Arc<dyn Observer>,
     clock: Arc<dyn Clock>,
+    /// The last count that somebody asked for, and when it ended.
+    counted: Arc<Mutex<Option<Counted>>>,
+    count_serves: Duration,
+}
+
+struct Counted {
+    ended: Instant,
+    census: Arc<Census>,
 }
 
 impl ControlPlane {
@@ -157,7 +168,9 @@ impl ControlPlane {
         let thread = std::thread::Builder::new()
             .name("control-plane".to_owned())
             .spawn(move || runtime.block_on(writer.run()))?;
-        Ok((Self { jobs, state: state_in, programmed: programmed_in, observer, clock: options.clock }, thread))
+        let ControlOptions { count_serves, clock, .. } = options;
+        let counted = Arc::default();
+        Ok((Self { jobs, state: state_in, programmed: programmed_in, observer, clock, counted, count_serves }, thread))
     }
 
     /// The state after the last command that was made durable.
@@ -207,6 +220,21 @@ impl ControlPlane {
             Ok(result) => result,
             Err(error) => Err(DataPlaneError { operation: "observe".to_owned(), cause: error.to_string() }),
         }
+    }
+
+    /// How many records name each view, as of at most [`ControlOptions::count_serves`] ago. One count is made at a time,
+    /// however many ask.
+    ///
+    /// # Errors
+    /// The data path could not be read.
+    pub async fn census(&self) -> Result<Arc<Census>, DataPlaneError> {
+        let mut counted = self.counted.lock().await;
+        if let Some(last) = counted.as_ref().filter(|last| last.ended.elapsed() < self.count_serves) {
+            return Ok(Arc::clone(&last.census));
+        }
+        let census = Arc::new(self.observe(|observer| observer.census()).await?);
+        *counted = Some(Counted { ended: Instant::now(), census: Arc::clone(&census) });
+        Ok(census)
     }
 
     /// The data path, to look at from a thread where that may block.

@@ -22,6 +22,23 @@ async fn a_write_is_answered_when_the_data_path_has_it() {
 }
 
 #[tokio::test]
+async fn many_who_ask_how_many_records_there_are_cost_one_count() {
+    let running = start("counts", NEVER);
+    running.control().write(puts(chain())).await.expect("accepted");
+    let before = running.fake.set(|shared| shared.counts);
+    let asking: Vec<_> = (0..20)
+        .map(|_| {
+            let control = running.control().clone();
+            tokio::spawn(async move { control.census().await.map(|_| ()) })
+        })
+        .collect();
+    for asked in asking {
+        asked.await.expect("join").expect("counted");
+    }
+    assert_eq!(running.fake.set(|shared| shared.counts) - before, 1);
+}
+
+#[tokio::test]
 async fn waiting_writes_are_installed_together() {
     let running = start("together", NEVER);
     running.control().write(puts(vec![tenant("first")])).await.expect("accepted");

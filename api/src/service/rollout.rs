@@ -110,7 +110,7 @@ impl RolloutService for Api {
         let state = self.control.state();
         let rollout = state.rollout(&graph).ok_or_else(|| missing(&graph))?;
         let tenant = state.desired().tenants.get(&graph.tenant).map(|tenant| tenant.id);
-        let census = match self.control.observe(|observer| observer.census()).await {
+        let census = match self.control.census().await {
             Ok(census) => Some(census),
             Err(error) => {
                 tracing::warn!(%error, "records of versions cannot be counted");

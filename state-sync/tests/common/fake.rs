@@ -42,6 +42,8 @@ pub(crate) struct Shared {
     /// Told when it has begun.
     pub(crate) begun: Option<mpsc::Sender<()>>,
     pub(crate) in_force: Option<PlanRef>,
+    /// Counts of records that were made.
+    pub(crate) counts: u32,
 }
 
 #[derive(Clone, Default)]
@@ -145,6 +147,7 @@ impl Observer for Fake {
         Ok(FlowPage::default())
     }
     fn census(&self) -> Result<Census, DataPlaneError> {
+        self.set(|shared| shared.counts += 1);
         Ok(Census::default())
     }
     fn view_counters(&self, _tenant: TenantId, _view: ViewId) -> Result<Option<ViewCounters>, DataPlaneError> {
@@ -174,7 +177,7 @@ pub(crate) fn start(test: &str, retry: Duration) -> Running {
 impl Running {
     fn open(directory: PathBuf, retry: Duration, fake: Fake) -> Self {
         let (store, state) = Store::open(&directory.join("state.redb"), CAPACITY, Some(SEED)).expect("open");
-        let options = ControlOptions { retry, ..ControlOptions::default() };
+        let options = ControlOptions { retry, count_serves: NEVER, ..ControlOptions::default() };
         let (control, thread) =
             ControlPlane::start(store, state, Box::new(fake.clone()), options).expect("start the writer");
         Self { control: Some(control), thread: Some(thread), fake, directory, retry }

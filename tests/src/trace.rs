@@ -176,6 +176,8 @@ impl Tracer {
     fn trapped(&self, thread: Thread) -> io::Result<()> {
         match ptrace::wait(thread, self.leader)?.1 {
             Stop::Signal(libc::SIGTRAP) => Ok(()),
+            // Killed from outside, which whoever steps is told as for a thread that is gone.
+            Stop::Ended => Err(io::Error::from_raw_os_error(libc::ESRCH)),
             other => Err(io::Error::other(format!("{other:?} in the middle of a step"))),
         }
     }

@@ -24,7 +24,8 @@ const PROGRAM_BUCKETS: [f64; 12] = [0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 
 const VERDICTS: [Counter; 4] = [Counter::Delivered, Counter::Transmitted, Counter::Replied, Counter::Passed];
 
 /// Tiers of `switchyard_lookups_total`, by counter and label.
-const TIERS: [(Counter, &str); 4] = [
+const TIERS: [(Counter, &str); 5] = [
+    (Counter::TierCache, "cache"),
     (Counter::TierRecord, "record"),
     (Counter::TierTable, "table"),
     (Counter::TierOverlay, "overlay"),

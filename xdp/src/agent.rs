@@ -22,6 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 use xdp_forward::sweep::idle_class;
+use xdp_layout::cache::{CACHE_SETS, CacheConfig};
 use xdp_layout::config::{Config, IdleClass, MAGIC};
 use xdp_layout::event::Sweep;
 use xdp_layout::flow::FlowKey;
@@ -33,12 +34,15 @@ use xdp_layout::{AttachmentId, TenantId, ViewId};
 /// Locally administered.
 pub const FRONT_END_MAC: [u8; 6] = [0x02, 0x53, 0x57, 0x59, 0x44, 0x01];
 
+/// The longest time for which the path cache holds without a look at the record.
+const FRESH_MAX: Duration = Duration::from_secs(8);
+
 /// How the agent runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Options {
     /// Records the connection table holds, when it is created; 1 to 2^26.
     pub flow_capacity: u32,
-    /// How long a record stays without a frame.
+    /// How long a record stays without a frame, at least; a quarter of the shortest limit longer at most, and 8 s.
     pub idle: IdleLimits,
     /// Time between two scans of the connection table for idle records.
     pub sweep_interval: Duration,
@@ -58,14 +62,22 @@ pub struct IdleLimits {
 }
 
 impl IdleLimits {
-    /// The limits in ticks, by [`IdleClass`].
+    /// Ticks for which the path cache holds without a look at the record: a quarter of the shortest limit, at most 8 s, and not
+    /// longer than closing records stay, which may be cached still.
+    fn fresh(&self, rate: u32) -> u32 {
+        let shortest = self.unanswered.min(self.established_tcp).min(self.established_other);
+        ((shortest / 4).min(FRESH_MAX).min(self.closing).as_secs_f64() * f64::from(rate)) as u32
+    }
+
+    /// The limits in ticks, by [`IdleClass`]. A record's last frame may be younger than it says.
     fn ticks(&self, rate: u32) -> [u32; 4] {
-        let ticks = |limit: Duration| (limit.as_secs_f64() * f64::from(rate)) as u32;
-        let mut classes = [0; 4];
+        let fresh = self.fresh(rate);
+        let closing = (self.closing.as_secs_f64() * f64::from(rate)) as u32;
+        let ticks = |limit: Duration| ((limit.as_secs_f64() * f64::from(rate)) as u32).saturating_add(fresh);
+        let mut classes = [closing; 4];
         classes[IdleClass::Unanswered as usize] = ticks(self.unanswered);
         classes[IdleClass::EstablishedTcp as usize] = ticks(self.established_tcp);
         classes[IdleClass::EstablishedOther as usize] = ticks(self.established_other);
-        classes[IdleClass::Closing as usize] = ticks(self.closing);
         classes
     }
 }
@@ -309,7 +321,18 @@ fn configure(maps: &mut Maps, options: Options, rate: u32) -> Result<()> {
         mac: FRONT_END_MAC,
         ..known
     };
-    maps.config.set(0, config, 0).map_err(unconfigured)
+    maps.config.set(0, config, 0).map_err(unconfigured)?;
+    let uncached = |source| Error::Map { map: xdp_layout::names::CACHE_CONFIG, source };
+    let known = maps.cache_config.get(&0, 0).map_err(uncached)?;
+    let fresh = options.idle.fresh(rate);
+    // Limits too short to be divided: no cache.
+    let sets = if fresh == 0 { 0 } else { CACHE_SETS };
+    let mut cache = CacheConfig { sets, fresh, ..known };
+    if known.sets != CACHE_SETS {
+        let words = cache.v4.as_flattened_mut().iter_mut().chain(cache.v6.as_flattened_mut());
+        words.into_iter().try_for_each(|word| random().map(|random| *word = random))?;
+    }
+    maps.cache_config.set(0, cache, 0).map_err(uncached)
 }
 
 fn random() -> Result<u64> {

@@ -9,6 +9,7 @@ use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray, PerCpuHashMap, RingBuf};
 use std::os::fd::AsFd;
 use std::sync::{Mutex, PoisonError};
+use xdp_layout::cache::{CacheConfig, PORT_WORDS, PortWord};
 use xdp_layout::event::{TenantDropKey, Traffic};
 use xdp_layout::flow::{FlowKey, FlowRecord, Neighbour, NeighbourKey};
 use xdp_layout::names;
@@ -58,6 +59,60 @@ impl<K: Pod, V: Pod> Table<K, V> {
     }
 }
 
+/// The ports: the hash that has them all, and the words of those that fit in one. A word never says more than the hash: it is
+/// written after it, and goes before it.
+pub(crate) struct PortTable {
+    hash: Table<PortKey, Port>,
+    words: Mapping,
+}
+
+impl PortTable {
+    /// An earlier process may have ended between the two.
+    fn open(loader: &mut Loader) -> Result<Self> {
+        let hash = Table::open(loader, names::PORTS)?;
+        let mut ports = Self { hash, words: mapped::<u64>(loader, names::PORT_WORDS, PORT_WORDS as usize)? };
+        let mut words = vec![0u64; PORT_WORDS as usize];
+        for (key, port) in ports.hash.all()? {
+            let word = PortWord::new(key, &port);
+            if word != PortWord(0) {
+                words[PortWord::index(key.ifindex) as usize] = word.0;
+            }
+        }
+        for (index, word) in words.into_iter().enumerate() {
+            if ports.words.read::<u64>(index) != word {
+                ports.words.publish(index, word);
+            }
+        }
+        Ok(ports)
+    }
+
+    pub(crate) fn put(&mut self, key: &PortKey, port: &Port) -> Result<()> {
+        self.forget(key);
+        self.hash.put(key, port)?;
+        let word = PortWord::new(*key, port);
+        if word != PortWord(0) {
+            self.words.publish(PortWord::index(key.ifindex) as usize, word.0);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn delete(&mut self, key: &PortKey) -> Result<()> {
+        self.forget(key);
+        self.hash.delete(key)
+    }
+
+    pub(crate) fn all(&self) -> Result<Vec<(PortKey, Port)>> {
+        self.hash.all()
+    }
+
+    fn forget(&mut self, key: &PortKey) {
+        let index = PortWord::index(key.ifindex) as usize;
+        if key.vlan == 0 && PortWord(self.words.read(index)).is_of(key.ifindex) {
+            self.words.publish(index, 0);
+        }
+    }
+}
+
 /// A longest-prefix-match map with its name.
 pub(crate) struct Trie<K: Pod, V: Pod> {
     name: &'static str,
@@ -98,6 +153,7 @@ impl<K: Pod, V: Pod> Trie<K, V> {
 /// Everything the agent writes.
 pub(crate) struct Maps {
     pub(crate) config: aya::maps::Array<MapData, xdp_layout::config::Config>,
+    pub(crate) cache_config: aya::maps::Array<MapData, CacheConfig>,
     pub(crate) active: Mapping,
     pub(crate) plan: Mapping,
     pub(crate) pages: Mapping,
@@ -108,7 +164,7 @@ pub(crate) struct Maps {
     pub(crate) instances: Mapping,
     pub(crate) view_slots: Table<ViewKey, u32>,
     pub(crate) node_of: Table<NodeKey, u32>,
-    pub(crate) ports: Table<PortKey, Port>,
+    pub(crate) ports: PortTable,
     pub(crate) tags: Table<TagKey, u32>,
     pub(crate) owned: Table<OwnedKey, u32>,
     pub(crate) tenants: Table<u32, Tenant>,
@@ -146,6 +202,7 @@ impl Maps {
     pub(crate) fn open(loader: &mut Loader) -> Result<Self> {
         Ok(Self {
             config: typed(loader, names::CONFIG)?,
+            cache_config: typed(loader, names::CACHE_CONFIG)?,
             active: mapped::<u64>(loader, names::ACTIVE, 1)?,
             plan: mapped::<u64>(loader, names::PLAN, (BANKS * BANK_WORDS) as usize)?,
             pages: mapped::<u16>(loader, names::PAGES, (PAGES_MAX * PAGE_SLOTS) as usize)?,
@@ -156,7 +213,7 @@ impl Maps {
             instances: mapped::<Instance>(loader, names::INSTANCES, IDS)?,
             view_slots: Table::open(loader, names::VIEW_SLOTS)?,
             node_of: Table::open(loader, names::NODE_OF)?,
-            ports: Table::open(loader, names::PORTS)?,
+            ports: PortTable::open(loader)?,
             tags: Table::open(loader, names::TAGS)?,
             owned: Table::open(loader, names::OWNED)?,
             tenants: Table::open(loader, names::TENANTS)?,

@@ -77,11 +77,14 @@ impl Watcher {
     fn read_counters(&self) -> Result<Counters> {
         let map = |name, source| crate::Error::Map { map: name, source };
         let mut counters = Counters::default();
+        let mut words = BTreeMap::new();
         for counter in Counter::ALL {
             let values = self.gauges.counters.get(&(*counter as u32), 0);
             let values = values.map_err(|e| map(xdp_layout::names::COUNTERS, e))?;
-            counters.events.insert(*counter, values.iter().sum());
+            words.insert(*counter, values.iter().sum());
         }
+        let total = |counter: &Counter| (*counter, counter.total(|word| words[&word]));
+        counters.events = Counter::ALL.iter().map(total).collect();
         for reason in DropReason::ALL {
             let values = self.gauges.drops.get(&(*reason as u32), 0);
             let values = values.map_err(|e| map(xdp_layout::names::DROPS, e))?;

@@ -223,7 +223,7 @@ fn across<F: Frame, T: Tables>(
         addr,
     };
     let attachment = tables.route(key).ok_or(DropReason::NoRoute)?;
-    let target = tables.attachment(attachment).ok_or(DropReason::PortDown)?;
+    let target = *tables.attachment(attachment).ok_or(DropReason::PortDown)?;
     if target.tenant != at.tenant {
         return Err(DropReason::WrongTenant);
     }

@@ -1,11 +1,13 @@
 //! The core's seams over plain memory: for tests, `explain` and fuzzing.
 
 use crate::frame::Frame;
-use crate::tables::{FlowRef, Inserted, Notice, Observed, PlanTables, Tables, Usage, owner};
-use std::cell::RefCell;
+use crate::tables::{FlowRef, Inserted, Notice, Observed, PlanTables, SetRef, Tables, Usage, owner};
+use std::boxed::Box;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::vec::Vec;
+use xdp_layout::cache::{CacheConfig, CacheSet, PortWord};
 use xdp_layout::config::Config;
 use xdp_layout::event::{Traffic, ViewTraffic};
 use xdp_layout::flow::{FlowKey, FlowRecord, FragmentKey, FragmentPorts, Neighbour, NeighbourKey, Note, NoteKey};
@@ -126,20 +128,24 @@ impl Frame for HostFrame {
 pub struct HostFlow {
     flows: Rc<RefCell<BTreeMap<Vec<u8>, FlowRecord>>>,
     key: Vec<u8>,
+    interrupt: Rc<Interrupt>,
 }
 
 impl FlowRef for HostFlow {
     fn load(&self, into: &mut FlowRecord) {
+        self.interrupt.access();
         *into = self.flows.borrow().get(&self.key).copied().unwrap_or_default();
     }
 
     fn touch(&self, now: u32) {
+        self.interrupt.access();
         if let Some(record) = self.flows.borrow_mut().get_mut(&self.key) {
             record.last_seen = now;
         }
     }
 
     fn swap_state(&self, old: u32, new: u32) -> bool {
+        self.interrupt.access();
         match self.flows.borrow_mut().get_mut(&self.key) {
             Some(record) if record.state == old => {
                 record.state = new;
@@ -147,6 +153,56 @@ impl FlowRef for HostFlow {
             }
             _ => false,
         }
+    }
+}
+
+/// Another CPU, for tests: what it does happens at once, before the n-th access to a record or to the path cache.
+#[derive(Default)]
+pub struct Interrupt {
+    accesses: Cell<u32>,
+    action: RefCell<Option<Box<dyn FnOnce()>>>,
+}
+
+impl Interrupt {
+    /// Lets `action` happen before the access with this number, from 1 on.
+    pub fn before(&self, access: u32, action: impl FnOnce() + 'static) {
+        self.accesses.set(access);
+        *self.action.borrow_mut() = Some(Box::new(action));
+    }
+
+    /// Whether nothing is to happen any more.
+    pub fn has_happened(&self) -> bool {
+        self.action.borrow().is_none()
+    }
+
+    fn access(&self) {
+        let left = self.accesses.get();
+        self.accesses.set(left.saturating_sub(1));
+        if left == 1 {
+            let action = self.action.borrow_mut().take();
+            action.into_iter().for_each(|action| action());
+        }
+    }
+}
+
+/// A set of the path cache on the host.
+pub struct HostSet {
+    sets: Rc<RefCell<BTreeMap<u32, CacheSet>>>,
+    index: u32,
+    interrupt: Rc<Interrupt>,
+}
+
+impl SetRef for HostSet {
+    fn load(&self, word: usize) -> u64 {
+        self.interrupt.access();
+        self.sets.borrow().get(&self.index).map_or(0, |set| set[word])
+    }
+    fn store(&self, word: usize, value: u64) {
+        self.interrupt.access();
+        self.sets.borrow_mut().entry(self.index).or_default()[word] = value;
+    }
+    fn seal(&self, word: usize, value: u64) {
+        self.store(word, value);
     }
 }
 
@@ -179,6 +235,9 @@ pub struct HostTables {
     pub origins: BTreeMap<(u32, u32), GraphId>,
     pub flows: Rc<RefCell<BTreeMap<Vec<u8>, FlowRecord>>>,
     pub flows_max: usize,
+    pub cache_config: Option<CacheConfig>,
+    pub cache: Rc<RefCell<BTreeMap<u32, CacheSet>>>,
+    pub interrupt: Rc<Interrupt>,
     pub fragments: Cells<Vec<u8>, FragmentPorts>,
     pub notes: Cells<Vec<u8>, Note>,
     pub neighbours: Cells<Vec<u8>, Neighbour>,
@@ -267,6 +326,7 @@ impl PlanTables for HostTables {
 
 impl Tables for HostTables {
     type Flow = HostFlow;
+    type Set = HostSet;
 
     fn config(&self) -> Option<Config> {
         self.config
@@ -277,11 +337,11 @@ impl Tables for HostTables {
     fn port(&self, key: PortKey) -> Option<Port> {
         self.ports.get(&(key.ifindex, key.vlan)).copied()
     }
-    fn attachment(&self, id: AttachmentId) -> Option<Target> {
-        self.attachments.get(&id.get()).copied()
+    fn attachment(&self, id: AttachmentId) -> Option<&Target> {
+        self.attachments.get(&id.get())
     }
-    fn instance(&self, id: InstanceId) -> Option<Instance> {
-        self.instances.get(&id.get()).copied()
+    fn instance(&self, id: InstanceId) -> Option<&Instance> {
+        self.instances.get(&id.get())
     }
     fn tag(&self, key: TagKey) -> Option<u16> {
         self.tags.get(&(key.tenant, key.instance)).copied()
@@ -299,10 +359,14 @@ impl Tables for HostTables {
         self.config.unwrap_or_default().tag_key
     }
     fn flow(&self, key: &FlowKey) -> Option<HostFlow> {
+        self.interrupt.access();
         let key = key.as_bytes().to_vec();
-        self.flows.borrow().contains_key(&key).then(|| HostFlow { flows: Rc::clone(&self.flows), key })
+        let flow =
+            || HostFlow { flows: Rc::clone(&self.flows), key: key.clone(), interrupt: Rc::clone(&self.interrupt) };
+        self.flows.borrow().contains_key(&key).then(flow)
     }
     fn flow_insert(&self, key: &FlowKey, record: &FlowRecord) -> Inserted {
+        self.interrupt.access();
         let mut flows = self.flows.borrow_mut();
         let key = key.as_bytes().to_vec();
         if flows.contains_key(&key) {
@@ -315,6 +379,7 @@ impl Tables for HostTables {
         Inserted::Yes
     }
     fn flow_replace(&self, key: &FlowKey, record: &FlowRecord) -> bool {
+        self.interrupt.access();
         match self.flows.borrow_mut().get_mut(key.as_bytes()) {
             Some(place) => {
                 *place = *record;
@@ -324,7 +389,18 @@ impl Tables for HostTables {
         }
     }
     fn flow_delete(&self, key: &FlowKey) -> bool {
+        self.interrupt.access();
         self.flows.borrow_mut().remove(key.as_bytes()).is_some()
+    }
+    fn cache(&self) -> Option<&CacheConfig> {
+        self.cache_config.as_ref()
+    }
+    fn cache_set(&self, index: u32) -> Option<HostSet> {
+        Some(HostSet { sets: Rc::clone(&self.cache), index, interrupt: Rc::clone(&self.interrupt) })
+    }
+    fn port_word(&self, ifindex: u32) -> PortWord {
+        let key = PortKey { ifindex, vlan: 0 };
+        self.port(key).map_or(PortWord(0), |port| PortWord::new(key, &port))
     }
     fn usage_take(&self, tenant: u32, usage: Usage) -> bool {
         let Some(budget) = self.tenants.get(&tenant) else {

@@ -5,6 +5,7 @@
 #[cfg(feature = "host")]
 extern crate std;
 
+mod cache;
 mod control;
 pub mod frame;
 #[cfg(feature = "host")]

@@ -84,7 +84,9 @@ pub(crate) fn receive<F: Frame, T: Tables>(
         return Err(DropReason::NshUnknownPath);
     }
     // Whatever the path lacks there, the header led to it.
-    scratch.next = route::next(&scratch.visit, &scratch.record).map_err(|_| DropReason::NshUnknownPath)?;
+    let place = scratch.visit.place();
+    scratch.next = route::next(&place, &scratch.record, !scratch.visit.is_forward(&scratch.record) as u8)
+        .map_err(|_| DropReason::NshUnknownPath)?;
     let outcome = route::deliver(frame, tables, scratch);
     count_on_trial(tables, scratch, outcome.is_err());
     outcome

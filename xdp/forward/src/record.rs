@@ -1,5 +1,6 @@
 //! The life of a flow record: found, promoted, closed, replaced, created.
 
+use crate::cache;
 use crate::frame::Frame;
 use crate::key;
 use crate::route;
@@ -232,6 +233,7 @@ fn repick<T: Tables>(tables: &T, visit: &Visit, previous: &FlowRecord, record: &
     {
         tables.usage_give(visit.tenant, usage_of(previous.state));
     }
+    cache::clear(tables, &visit.key);
 }
 
 /// Keeps every instance of the old path that is still up and still of the stage's replica set.
@@ -253,6 +255,14 @@ fn keep_live<T: Tables>(tables: &T, previous: &FlowRecord, path: &mut Path) {
 /// Inserts a record within the tenant's budget. If another CPU was first, its record takes the place of ours.
 #[inline(never)]
 pub(crate) fn write<T: Tables>(tables: &T, scratch: &mut Scratch, replaces: bool, is_transient: bool) {
+    put(tables, scratch, replaces, is_transient);
+    if replaces {
+        cache::clear(tables, &scratch.visit.key);
+    }
+}
+
+#[inline(always)]
+fn put<T: Tables>(tables: &T, scratch: &mut Scratch, replaces: bool, is_transient: bool) {
     let Scratch { visit, record, previous: theirs, .. } = scratch;
     if is_transient || !tables.usage_take(visit.tenant, Usage::Unanswered) {
         if !is_transient {
@@ -310,7 +320,7 @@ fn ask<T: Tables>(tables: &T, visit: &Visit, previous: Option<&FlowRecord>, ques
         }
         PortKind::Instance => {
             let id = InstanceId::new(visit.port.id).ok_or(DropReason::NotConfigured)?;
-            let instance = tables.instance(id).ok_or(DropReason::PortDown)?;
+            let instance = *tables.instance(id).ok_or(DropReason::PortDown)?;
             let key = xdp_layout::plan::OriginKey { tenant: visit.tenant, replica_set: instance.replica_set as u32 };
             // Only functions that make tuples continue a graph by themselves; a record knows its graph wherever it is repicked.
             let graph = previous.and_then(|previous| graph_of(tables, visit.tenant, previous));
@@ -374,6 +384,7 @@ pub(crate) fn tell_reset<F: Frame, T: Tables>(frame: &F, tables: &T, visit: &Vis
 #[inline(always)]
 pub(crate) fn forget<T: Tables>(tables: &T, visit: &Visit) {
     let _gone = tables.flow_delete(&visit.key);
+    cache::clear(tables, &visit.key);
 }
 
 /// The key under which an inside flow leaves its note, from a frame on either side of the NF.

@@ -33,55 +33,110 @@ impl Next {
     pub(crate) fn instance(&self) -> Option<InstanceId> {
         InstanceId::new(self.instance)
     }
+
+    /// The attachment, if it is one.
+    #[inline(always)]
+    pub(crate) fn attachment(&self) -> Option<AttachmentId> {
+        AttachmentId::new(self.attachment)
+    }
+
+    /// The side of the instance's port.
+    #[inline(always)]
+    pub(crate) fn side(&self) -> Side {
+        Side::from_raw(self.side)
+    }
 }
 
-/// The neighbour of the element at which the frame arrived, in the frame's direction.
+/// Where in a path a frame arrived.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    /// The port's kind.
+    pub(crate) kind: PortKind,
+    /// [`Port::side`](xdp_layout::port::Port::side).
+    pub(crate) side: u8,
+    /// The instance or attachment.
+    pub(crate) id: u16,
+    /// On an uplink: the index in the path of the element the frame is for.
+    pub(crate) index: usize,
+}
+
+/// A flow's path, from a record or from the cache.
+pub(crate) trait Stations {
+    /// Instances the longest has.
+    const MAX: usize;
+    /// Instances it has.
+    fn len(&self) -> usize;
+    /// The instance at an index.
+    fn at(&self, index: usize) -> u16;
+    /// Client and server attachment, 0 for none.
+    fn ends(&self) -> (u16, u16);
+    /// Whether no frame enters it from an attachment in this direction.
+    fn bars(&self, is_forward: bool) -> bool;
+}
+
+impl Stations for FlowRecord {
+    const MAX: usize = PATH_MAX;
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.path_len as usize
+    }
+    #[inline(always)]
+    fn at(&self, index: usize) -> u16 {
+        self.path[index & (PATH_MAX - 1)]
+    }
+    #[inline(always)]
+    fn ends(&self) -> (u16, u16) {
+        (self.entry, self.exit)
+    }
+    #[inline(always)]
+    fn bars(&self, is_forward: bool) -> bool {
+        let barred = if is_forward { record_flags::STARTS_AT_FUNCTION } else { record_flags::ENDS_AT_FUNCTION };
+        self.flags & barred != 0
+    }
+}
+
+/// The neighbour of the element at which the frame arrived, in the frame's direction: `against` is 0 towards the server and 1
+/// towards the client, so it is also the side of an attachment that a frame comes in at, and of the instance's port that it
+/// goes to.
 #[inline(always)]
-pub(crate) fn next(visit: &Visit, record: &FlowRecord) -> Step<Next> {
-    let is_forward = visit.is_forward(record);
-    let side = visit.side();
-    let len = record.path_len as usize;
-    let index = match visit.kind {
+pub(crate) fn next<P: Stations>(place: &Place, path: &P, against: u8) -> Step<Next> {
+    let is_forward = against == 0;
+    let len = path.len();
+    let index = match place.kind {
         PortKind::Attachment => {
-            if is_forward != (side == Some(Side::Client)) {
-                return Err(DropReason::WrongAttachment);
-            }
-            let barred = if is_forward { record_flags::STARTS_AT_FUNCTION } else { record_flags::ENDS_AT_FUNCTION };
-            if record.flags & barred != 0 {
+            if place.side != against || path.bars(is_forward) {
                 return Err(DropReason::WrongAttachment);
             }
             if is_forward { 0 } else { len.wrapping_sub(1) }
         }
         PortKind::Instance => {
-            if let Some(side) = side
-                && is_forward != (side == Side::Server)
-            {
+            if place.side == against {
                 return Err(DropReason::WrongSide);
             }
-            let here = find(record, visit.port.id).ok_or(DropReason::NotInPath)?;
+            let here = find(path, place.id).ok_or(DropReason::NotInPath)?;
             if is_forward { here + 1 } else { here.wrapping_sub(1) }
         }
-        PortKind::Uplink => visit.index as usize,
+        PortKind::Uplink => place.index,
         PortKind::None => return Err(DropReason::NotConfigured),
     };
-    if index < len && index < PATH_MAX {
-        let instance = InstanceId::new(record.path[index & (PATH_MAX - 1)]).ok_or(DropReason::PortDown)?;
-        let side = if is_forward { Side::Client } else { Side::Server };
-        return Ok(Next { instance: instance.get(), attachment: 0, side: side as u8 });
+    if index < len && index < P::MAX {
+        let instance = InstanceId::new(path.at(index)).ok_or(DropReason::PortDown)?;
+        return Ok(Next { instance: instance.get(), attachment: 0, side: against });
     }
-    let attachment = if is_forward { record.exit } else { record.entry };
+    let (entry, exit) = path.ends();
+    let attachment = if is_forward { exit } else { entry };
     if attachment == 0 { Err(DropReason::TupleUnchanged) } else { Ok(Next { instance: 0, attachment, side: 0 }) }
 }
 
 /// The index of an instance in a path; it occurs at most once.
 #[inline(always)]
-pub(crate) fn find(record: &FlowRecord, instance: u16) -> Option<usize> {
+pub(crate) fn find<P: Stations>(path: &P, instance: u16) -> Option<usize> {
     let mut index = 0;
-    while index < PATH_MAX {
-        if index >= record.path_len as usize {
+    while index < P::MAX {
+        if index >= path.len() {
             return None;
         }
-        if record.path[index] == instance {
+        if path.at(index) == instance {
             return Some(index);
         }
         index += 1;
@@ -99,7 +154,7 @@ pub(crate) fn is_usable<T: Tables>(tables: &T, visit: &Visit, record: &FlowRecor
     if record.flags & record_flags::STARTS_AT_FUNCTION != 0 && record.path[0] == next.instance {
         return true;
     }
-    tables.is_live(id) && tables.instance(id).is_some_and(|instance| serves(&instance, visit.tenant))
+    tables.is_live(id) && tables.instance(id).is_some_and(|instance| serves(instance, visit.tenant))
 }
 
 /// Whether an attachment exists and belongs to the tenant.
@@ -121,10 +176,10 @@ const fn serves(instance: &Instance, tenant: u32) -> bool {
 pub(crate) fn deliver<F: Frame, T: Tables>(frame: &mut F, tables: &T, scratch: &mut Scratch) -> Step<Outcome> {
     let Scratch { visit, record, next, delivery, .. } = scratch;
     let (target, vlan, element) = if let Some(id) = next.instance() {
-        let (target, vlan) = to_instance(frame, tables, visit, record, id, Side::from_raw(next.side))?;
+        let (target, vlan) = to_instance(frame, tables, visit, record, id, next.side())?;
         (target, vlan, id.get() as u32)
     } else {
-        let id = AttachmentId::new(next.attachment).ok_or(DropReason::PortDown)?;
+        let id = next.attachment().ok_or(DropReason::PortDown)?;
         let target = to_attachment(frame, tables, visit, record, id)?;
         (target, target.vlan, id.get() as u32 + ATTACHMENT_ELEMENT)
     };
@@ -155,7 +210,7 @@ fn to_instance<F: Frame, T: Tables>(
     id: InstanceId,
     side: Side,
 ) -> Step<(Target, u16)> {
-    let instance = tables.instance(id).ok_or(DropReason::PortDown)?;
+    let instance = *tables.instance(id).ok_or(DropReason::PortDown)?;
     if instance.traits & instance_traits::DOWN != 0 {
         return Err(DropReason::PortDown);
     }
@@ -205,7 +260,7 @@ fn to_attachment<F: Frame, T: Tables>(
     record: &FlowRecord,
     id: AttachmentId,
 ) -> Step<Target> {
-    let target = tables.attachment(id).ok_or(DropReason::PortDown)?;
+    let target = *tables.attachment(id).ok_or(DropReason::PortDown)?;
     if target.flags & target_flags::EXISTS != 0 && target.tenant != visit.tenant {
         return Err(DropReason::WrongTenant);
     }
@@ -247,18 +302,29 @@ fn admit<F: Frame, T: Tables>(frame: &F, tables: &T, visit: &Visit, record: &Flo
     if target.flags & wanted != wanted {
         return Err(DropReason::PortDown);
     }
-    let segment = frame.gso_size();
-    let size = match segment {
-        0 => visit.packet.length,
-        // Segments of several sizes (SCTP): the sender has cut them for its own MTU, and tells none.
-        GSO_BY_FRAGMENTS => 0,
-        _ => visit.packet.transport - ETHERNET as u32 + visit.packet.transport_header as u32 + segment,
-    };
-    if size > target.mtu as u32 {
+    let headers = visit.packet.transport - ETHERNET as u32 + visit.packet.transport_header as u32;
+    if !fits(frame, visit.packet.length, headers, target.mtu) {
         tell_too_big(frame, tables, visit, record, target);
         return Err(DropReason::TooBig);
     }
     Ok(())
+}
+
+/// Whether the datagram of `length` bytes that a frame is, or with segmentation offload the largest segment it stands for behind
+/// `headers` bytes, is within `mtu`.
+#[inline(always)]
+pub(crate) fn fits<F: Frame>(frame: &F, length: u32, headers: u32, mtu: u16) -> bool {
+    let mtu = mtu as u32;
+    // Most frames are small, and what offload says of them lies far from what else is read.
+    if frame.len() <= mtu + ETHERNET as u32 {
+        return true;
+    }
+    match frame.gso_size() {
+        0 => length <= mtu,
+        // Segments of several sizes (SCTP): the sender has cut them for its own MTU, and tells none.
+        GSO_BY_FRAGMENTS => true,
+        segment => headers + segment <= mtu,
+    }
 }
 
 /// Has the agent answer with ICMP, towards the attachment the sender is behind.
@@ -275,7 +341,7 @@ fn tell_too_big<F: Frame, T: Tables>(frame: &F, tables: &T, visit: &Visit, recor
 }
 
 #[inline(always)]
-fn rewrite_macs<F: Frame>(frame: &mut F, destination: [u8; 6], source: [u8; 6]) -> bool {
+pub(crate) fn rewrite_macs<F: Frame>(frame: &mut F, destination: [u8; 6], source: [u8; 6]) -> bool {
     let mut macs = [0; 12];
     macs[..6].copy_from_slice(&destination);
     macs[6..].copy_from_slice(&source);

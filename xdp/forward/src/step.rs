@@ -1,5 +1,6 @@
 //! The one entry: what happens to a frame at every hop.
 
+use crate::cache;
 use crate::control;
 use crate::frame::Frame;
 use crate::overlay;
@@ -49,13 +50,17 @@ pub(crate) struct Visit {
 /// Working memory of one [`step`]. The kernel's stack has 512 bytes, so the programs keep it in a per-CPU map; a frame
 /// finds nothing in it that another left, every field is written before it is read. All-zero bytes are a valid value.
 #[derive(Clone, Copy, Debug)]
+#[repr(C)]
 pub struct Scratch {
+    pub(crate) cached: cache::Cached,
+    pub(crate) delivery: Delivery,
+    /// Whether the frame's flow had a record.
+    pub(crate) is_known: bool,
     pub(crate) visit: Visit,
     pub(crate) record: FlowRecord,
     pub(crate) previous: FlowRecord,
     pub(crate) walk: Walk,
     pub(crate) next: route::Next,
-    pub(crate) delivery: Delivery,
     /// An encapsulation header.
     pub(crate) header: [u8; overlay::OVERHEAD],
     /// An IPv6 header and a neighbour-discovery message.
@@ -65,6 +70,8 @@ pub struct Scratch {
 impl Default for Scratch {
     fn default() -> Self {
         Self {
+            cached: cache::Cached::default(),
+            is_known: false,
             visit: Visit {
                 port: Port::default(),
                 kind: PortKind::None,
@@ -95,6 +102,12 @@ impl Visit {
         self.source_is_a == (record.flags & record_flags::CLIENT_IS_A != 0)
     }
 
+    /// Where in a path it is.
+    #[inline(always)]
+    pub(crate) fn place(&self) -> route::Place {
+        route::Place { kind: self.kind, side: self.port.side, id: self.port.id, index: self.index as usize }
+    }
+
     /// The side the port stands on; `None` for a one-armed instance.
     #[inline(always)]
     pub(crate) fn side(&self) -> Option<Side> {
@@ -109,6 +122,9 @@ impl Visit {
 /// Forwards one frame. The frame is changed only if the verdict is neither [`Verdict::Pass`] nor [`Verdict::Drop`].
 #[inline(always)]
 pub fn step<F: Frame, T: Tables>(frame: &mut F, tables: &T, scratch: &mut Scratch, arrival: Arrival) -> Verdict {
+    if cache::hit(frame, tables, scratch, arrival) {
+        return Verdict::Deliver(scratch.delivery);
+    }
     let vlan = frame.vlan();
     let key = PortKey { ifindex: arrival.ifindex, vlan: vlan as u32 };
     let Some(port) = tables.port(key) else {
@@ -235,8 +251,9 @@ fn reassociate<T: Tables>(tables: &T, visit: &mut Visit) -> Step<()> {
 /// Record, then what follows from it.
 #[inline(always)]
 fn hop<F: Frame, T: Tables>(frame: &mut F, tables: &T, scratch: &mut Scratch) -> Step<Outcome> {
+    scratch.is_known = false;
     match record::find(tables, &scratch.visit, &mut scratch.record) {
-        record::Found::Use => {}
+        record::Found::Use => scratch.is_known = true,
         record::Found::Create => record::create(tables, scratch, record::Claim::None)?,
         record::Found::Restart => {
             if let Err(reason) = record::create(tables, scratch, record::Claim::Restart) {
@@ -251,6 +268,10 @@ fn hop<F: Frame, T: Tables>(frame: &mut F, tables: &T, scratch: &mut Scratch) ->
     }
     let outcome = onward(frame, tables, scratch);
     count_on_trial(tables, scratch, outcome.is_err());
+    // Not with the first frame: many flows have no second.
+    if scratch.is_known && matches!(outcome, Ok(Outcome::Deliver)) {
+        cache::fill(tables, scratch);
+    }
     outcome
 }
 
@@ -263,10 +284,15 @@ pub(crate) fn count_on_trial<T: Tables>(tables: &T, scratch: &Scratch, is_droppe
     }
 }
 
+#[inline(always)]
+fn against(scratch: &Scratch) -> u8 {
+    !scratch.visit.is_forward(&scratch.record) as u8
+}
+
 /// Next element, delivery.
 #[inline(always)]
 fn onward<F: Frame, T: Tables>(frame: &mut F, tables: &T, scratch: &mut Scratch) -> Step<Outcome> {
-    scratch.next = match route::next(&scratch.visit, &scratch.record) {
+    scratch.next = match route::next(&scratch.visit.place(), &scratch.record, against(scratch)) {
         Ok(next) => next,
         Err(reason) => {
             if reason == DropReason::NotInPath {
@@ -279,7 +305,7 @@ fn onward<F: Frame, T: Tables>(frame: &mut F, tables: &T, scratch: &mut Scratch)
         tables.count(Counter::RecordRepicked);
         scratch.previous = scratch.record;
         record::create(tables, scratch, record::Claim::Repick)?;
-        scratch.next = route::next(&scratch.visit, &scratch.record)?;
+        scratch.next = route::next(&scratch.visit.place(), &scratch.record, against(scratch))?;
     }
     route::deliver(frame, tables, scratch)
 }

@@ -1,6 +1,7 @@
 //! Expiry of idle records. The agent proposes keys; the decision is taken here, beside the packets, so that a record that
 //! has just seen a frame stays.
 
+use crate::cache;
 use crate::key;
 use crate::record::usage_of;
 use crate::tables::{FlowRef, Tables};
@@ -47,12 +48,15 @@ pub fn expire<T: Tables>(tables: &T, key: &FlowKey, now: u32, sweep: Sweep, view
         return false;
     }
     if sweep == Sweep::Reset && key.protocol() == protocol::TCP {
-        return flow.swap_state(record.state, record.state & !0xff | FlowState::Reset as u32);
+        let marked = flow.swap_state(record.state, record.state & !0xff | FlowState::Reset as u32);
+        cache::clear(tables, key);
+        return marked;
     }
     if !flow.swap_state(record.state, record.state & !0xff | FlowState::Dead as u32) {
         return false;
     }
     let deleted = tables.flow_delete(key);
+    cache::clear(tables, key);
     tables.usage_give(tenant.get(), usage_of(record.state));
     deleted
 }

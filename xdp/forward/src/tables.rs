@@ -2,6 +2,7 @@
 //! the host.
 
 use crate::frame::Frame;
+use xdp_layout::cache::{CacheConfig, PortWord};
 use xdp_layout::config::Config;
 use xdp_layout::event::EventKind;
 use xdp_layout::flow::{FlowKey, FlowRecord, FragmentKey, FragmentPorts, Neighbour, NeighbourKey, Note, NoteKey};
@@ -85,6 +86,16 @@ pub trait FlowRef {
     fn swap_state(&self, old: u32, new: u32) -> bool;
 }
 
+/// A set of the path cache.
+pub trait SetRef {
+    /// Reads a word.
+    fn load(&self, word: usize) -> u64;
+    /// Writes a word.
+    fn store(&self, word: usize, value: u64);
+    /// Writes a word, and lets nothing that follows happen before it.
+    fn seal(&self, word: usize, value: u64);
+}
+
 /// How an insert into the connection table ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use]
@@ -140,6 +151,8 @@ pub enum Usage {
 pub trait Tables: PlanTables {
     /// Handle of a record.
     type Flow: FlowRef;
+    /// Handle of a set of the path cache.
+    type Set: SetRef;
 
     /// The configuration; `None` before it was written.
     fn config(&self) -> Option<Config>;
@@ -148,9 +161,9 @@ pub trait Tables: PlanTables {
     /// What arrives there.
     fn port(&self, key: PortKey) -> Option<Port>;
     /// An attachment as destination.
-    fn attachment(&self, id: AttachmentId) -> Option<Target>;
+    fn attachment(&self, id: AttachmentId) -> Option<&Target>;
     /// An instance as destination.
-    fn instance(&self, id: InstanceId) -> Option<Instance>;
+    fn instance(&self, id: InstanceId) -> Option<&Instance>;
     /// A tenant's VLAN tag at a shared instance.
     fn tag(&self, key: TagKey) -> Option<u16>;
     /// Whether the front end answers for this address.
@@ -170,6 +183,12 @@ pub trait Tables: PlanTables {
     fn flow_replace(&self, key: &FlowKey, record: &FlowRecord) -> bool;
     /// Deletes a record that this CPU has claimed.
     fn flow_delete(&self, key: &FlowKey) -> bool;
+    /// How the path cache is used; `None` before it was said.
+    fn cache(&self) -> Option<&CacheConfig>;
+    /// A set of the path cache.
+    fn cache_set(&self, index: u32) -> Option<Self::Set>;
+    /// The port at the place of an interface, which may be another's.
+    fn port_word(&self, ifindex: u32) -> PortWord;
     /// Takes one from a tenant's budget; false if it is used up or the tenant is unknown.
     fn usage_take(&self, tenant: u32, usage: Usage) -> bool;
     /// Gives one back.

@@ -71,6 +71,19 @@ counters! {
     StaleRecord = 21, "stale_record";
     /// Frames of a flow that met another view, or another instance of a stage, than its first frame did. Stays 0.
     ConsistencyViolation = 22, "consistency_violation";
+    /// Path taken from the path cache, which repeats the flow's record.
+    TierCache = 23, "tier_cache";
+}
+
+impl Counter {
+    /// The count, from the words of the array. A frame that goes by the path cache is counted in one word, though it has
+    /// arrived and was delivered, too.
+    pub fn total(self, word: impl Fn(Self) -> u64) -> u64 {
+        match self {
+            Self::FramesIn | Self::Delivered => word(self) + word(Self::TierCache),
+            _ => word(self),
+        }
+    }
 }
 
 /// Number of counters; size of the counter array.

@@ -5,6 +5,7 @@ pub const MAPS: &[(&str, u32, u32)] = &[
     (CONFIG, 4, 88),
     (ACTIVE, 4, 8),
     (PORTS, 8, 12),
+    (PORT_WORDS, 4, 8),
     (ATTACHMENTS, 4, 16),
     (INSTANCES, 4, 56),
     (TAGS, 8, 4),
@@ -24,6 +25,8 @@ pub const MAPS: &[(&str, u32, u32)] = &[
     (OUTSIDE, 24, 128),
     (ORIGINS, 8, 4),
     (FLOWS, 40, 64),
+    (CACHE_CONFIG, 4, 264),
+    (CACHE, 4, 64),
     (FRAGMENTS, 40, 8),
     (NOTES, 32, 48),
     (NEIGHBOURS, 20, 8),
@@ -42,6 +45,8 @@ pub const CONFIG: &str = "CONFIG";
 pub const ACTIVE: &str = "ACTIVE";
 /// Hash: [`crate::port::PortKey`] to [`crate::port::Port`].
 pub const PORTS: &str = "PORTS";
+/// Memory-mapped array by the low bits of the interface index: [`crate::cache::PortWord`].
+pub const PORT_WORDS: &str = "PORT_WORDS";
 /// Memory-mapped array by attachment id: [`crate::port::Target`].
 pub const ATTACHMENTS: &str = "ATTACHMENTS";
 /// Memory-mapped array by instance id: [`crate::port::Instance`].
@@ -80,6 +85,10 @@ pub const OUTSIDE: &str = "OUTSIDE";
 pub const ORIGINS: &str = "ORIGINS";
 /// Preallocated hash: [`crate::flow::FlowKey`] to [`crate::flow::FlowRecord`].
 pub const FLOWS: &str = "FLOWS";
+/// Array of one [`crate::cache::CacheConfig`].
+pub const CACHE_CONFIG: &str = "CACHE_CONFIG";
+/// Array of [`crate::cache::CacheSet`].
+pub const CACHE: &str = "CACHE";
 /// LRU hash: [`crate::flow::FragmentKey`] to [`crate::flow::FragmentPorts`].
 pub const FRAGMENTS: &str = "FRAGMENTS";
 /// LRU hash: [`crate::flow::NoteKey`] to [`crate::flow::Note`].

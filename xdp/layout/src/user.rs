@@ -18,6 +18,7 @@ macro_rules! pod {
 
 pod!(
     crate::Addr,
+    crate::cache::CacheConfig,
     crate::config::Config,
     crate::event::Event,
     crate::event::TenantDropKey,

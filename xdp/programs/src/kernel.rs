@@ -5,10 +5,11 @@ use aya_ebpf::bindings::{BPF_EXIST, BPF_NOEXIST};
 use aya_ebpf::helpers::generated::bpf_loop;
 use aya_ebpf::maps::lpm_trie::Key;
 use core::ffi::c_void;
-use core::intrinsics::{AtomicOrdering, atomic_cxchg, atomic_xadd};
+use core::intrinsics::{AtomicOrdering, atomic_cxchg, atomic_xadd, atomic_xchg};
 use core::ptr;
 use xdp_forward::frame::Frame;
-use xdp_forward::tables::{FlowRef, Inserted, Notice, Observed, PlanTables, Round, Tables, Usage, owner};
+use xdp_forward::tables::{FlowRef, Inserted, Notice, Observed, PlanTables, Round, SetRef, Tables, Usage, owner};
+use xdp_layout::cache::{CacheConfig, CacheSet, PortWord};
 use xdp_layout::config::{Config, MAGIC};
 use xdp_layout::event::{EVENT_FRAME, Event, TenantDropKey};
 use xdp_layout::flow::{FlowKey, FlowRecord, FragmentKey, FragmentPorts, Neighbour, NeighbourKey, Note, NoteKey};
@@ -55,6 +56,27 @@ impl FlowRef for KernelFlow {
         // `core` has no atomics for this target, though the machine has (instruction set v3, kernel 5.12).
         // SAFETY: as above; the field is aligned and only ever changed atomically or with the whole element.
         unsafe { cas(&raw mut (*self.0).state, old, new) }
+    }
+}
+
+/// A set of the path cache, which other CPUs may write meanwhile.
+pub struct KernelSet(*mut CacheSet);
+
+impl SetRef for KernelSet {
+    #[inline(always)]
+    fn load(&self, word: usize) -> u64 {
+        // SAFETY: the map returned the pointer, callers pass constants within the set, and any bytes are a value.
+        unsafe { ptr::read_volatile(self.0.cast::<u64>().add(word)) }
+    }
+    #[inline(always)]
+    fn store(&self, word: usize, value: u64) {
+        // SAFETY: as above.
+        unsafe { ptr::write_volatile(self.0.cast::<u64>().add(word), value) }
+    }
+    #[inline(always)]
+    fn seal(&self, word: usize, value: u64) {
+        // SAFETY: as above. The exchange is a full barrier.
+        unsafe { atomic_xchg::<_, { AtomicOrdering::SeqCst }>(self.0.cast::<u64>().add(word), value) };
     }
 }
 
@@ -194,6 +216,7 @@ impl Kernel {
 
 impl Tables for Kernel {
     type Flow = KernelFlow;
+    type Set = KernelSet;
 
     #[inline(always)]
     fn config(&self) -> Option<Config> {
@@ -208,12 +231,12 @@ impl Tables for Kernel {
         copied!(PORTS, key)
     }
     #[inline(always)]
-    fn attachment(&self, id: AttachmentId) -> Option<Target> {
-        ATTACHMENTS.get(id.get() as u32).copied()
+    fn attachment(&self, id: AttachmentId) -> Option<&Target> {
+        ATTACHMENTS.get(id.get() as u32)
     }
     #[inline(always)]
-    fn instance(&self, id: InstanceId) -> Option<Instance> {
-        INSTANCES.get(id.get() as u32).copied().filter(|instance| instance.ports[0].flags & target_flags::EXISTS != 0)
+    fn instance(&self, id: InstanceId) -> Option<&Instance> {
+        INSTANCES.get(id.get() as u32).filter(|instance| instance.ports[0].flags & target_flags::EXISTS != 0)
     }
     #[inline(always)]
     fn tag(&self, key: TagKey) -> Option<u16> {
@@ -257,6 +280,19 @@ impl Tables for Kernel {
     #[inline(always)]
     fn flow_delete(&self, key: &FlowKey) -> bool {
         FLOWS.remove(key).is_ok()
+    }
+    #[inline(always)]
+    fn cache(&self) -> Option<&CacheConfig> {
+        CACHE_CONFIG.get(0)
+    }
+    #[inline(always)]
+    fn cache_set(&self, index: u32) -> Option<KernelSet> {
+        CACHE.get_ptr_mut(index).map(KernelSet)
+    }
+    #[inline(always)]
+    fn port_word(&self, ifindex: u32) -> PortWord {
+        // SAFETY: as for `active`.
+        PortWord(PORT_WORDS.get_ptr(PortWord::index(ifindex)).map_or(0, |word| unsafe { ptr::read_volatile(word) }))
     }
     #[inline(always)]
     fn usage_take(&self, tenant: u32, usage: Usage) -> bool {

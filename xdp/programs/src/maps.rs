@@ -5,6 +5,7 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::LpmTrie;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf};
 use xdp_forward::Scratch;
+use xdp_layout::cache::{CACHE_SETS, CacheConfig, CacheSet, PORT_WORDS as PORT_WORDS_MAX};
 use xdp_layout::config::Config;
 use xdp_layout::counter::COUNTERS as COUNTERS_MAX;
 use xdp_layout::event::{TenantDropKey, Traffic, ViewTraffic};
@@ -27,6 +28,8 @@ pub static CONFIG: Array<Config> = Array::with_max_entries(1, 0);
 pub static ACTIVE: Array<u64> = Array::with_max_entries(1, MMAPABLE);
 #[map]
 pub static PORTS: HashMap<PortKey, Port> = HashMap::with_max_entries(65_536, NO_PREALLOC);
+#[map]
+pub static PORT_WORDS: Array<u64> = Array::with_max_entries(PORT_WORDS_MAX, MMAPABLE);
 #[map]
 pub static ATTACHMENTS: Array<Target> = Array::with_max_entries(IDS, MMAPABLE);
 #[map]
@@ -65,6 +68,11 @@ pub static OUTSIDE: LpmTrie<OutsideKey, OutsideOwners> = LpmTrie::with_max_entri
 pub static ORIGINS: HashMap<OriginKey, u32> = HashMap::with_max_entries(65_536, NO_PREALLOC);
 #[map]
 pub static FLOWS: HashMap<FlowKey, FlowRecord> = HashMap::with_max_entries(1 << 20, 0);
+/// Memory-mapped for their alignment: each set of the cache is a line of the processor's then.
+#[map]
+pub static CACHE_CONFIG: Array<CacheConfig> = Array::with_max_entries(1, MMAPABLE);
+#[map]
+pub static CACHE: Array<CacheSet> = Array::with_max_entries(CACHE_SETS, MMAPABLE);
 #[map]
 pub static FRAGMENTS: LruHashMap<FragmentKey, FragmentPorts> = LruHashMap::with_max_entries(16_384, 0);
 #[map]

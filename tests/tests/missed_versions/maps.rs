@@ -5,6 +5,7 @@ use aya::maps::lpm_trie::LpmTrie;
 use aya::maps::{Array, HashMap, Map, MapData};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use xdp_layout::cache::PORT_WORDS;
 use xdp_layout::plan::{ActiveWord, BANK_WORDS, GraphWord, PAGE_SLOTS, REPLICA_SETS_MAX, TARGET_EXIT, TableWord};
 use xdp_layout::{LAYOUT_VERSION, names};
 
@@ -117,6 +118,9 @@ pub(crate) fn read(bpffs: &Path) -> Content {
     content.extend(maps.hash::<4, 16>(names::TENANTS).iter().map(|entry| format!("tenant {entry:x?}")));
     content.extend(maps.trie::<4>(names::ROUTES).iter().map(|entry| format!("route {entry:x?}")));
     content.extend(maps.trie::<128>(names::OUTSIDE).iter().map(|entry| format!("outside {entry:x?}")));
+    let words = maps.array::<8>(names::PORT_WORDS);
+    let words = (0..PORT_WORDS).map(|index| (index, get(&words, index))).filter(|(_, word)| *word != [0; 8]);
+    content.extend(words.map(|(index, word)| format!("port word {index} {word:x?}")));
     let (attachments, instances) = (maps.array::<16>(names::ATTACHMENTS), maps.array::<56>(names::INSTANCES));
     for id in 1..IDS {
         let (attachment, instance) = (get(&attachments, id), get(&instances, id));

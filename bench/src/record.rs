@@ -14,6 +14,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use xdp::loader::{self, Hook, Loader};
 use xdp_forward::key::{Tuple, tag};
+use xdp_layout::cache::{CACHE_SETS, CacheConfig, PortWord};
 use xdp_layout::config::{Config, MAGIC};
 use xdp_layout::flow::{FlowKey, FlowRecord, FlowState, record_flags, state_bits};
 use xdp_layout::port::{Instance, Port, PortKey, PortKind, Target, target_flags};
@@ -24,6 +25,8 @@ use xdp_layout::{Addr, Counter, names};
 const KATRAN: [(&str, u64, f64); 3] = [("1", 1, 103.0), ("64Ki", 1 << 16, 152.0), ("1Mi", 1 << 20, 262.0)];
 /// The loopback interface, where a run by hand arrives.
 const LOOPBACK: u32 = 1;
+/// Per second; what the kernel's are does not matter here.
+const TICKS: u32 = 250;
 const TENANT: u32 = 7;
 const TAG_KEY: u64 = 0x1234_5678_9abc_def1;
 const SERVER: [u8; 4] = [192, 0, 2, 1];
@@ -33,6 +36,34 @@ const FOUND: u32 = 3;
 /// `TC_ACT_REDIRECT`.
 const REDIRECT: u32 = 7;
 const INSTANCE: u16 = 1;
+
+/// How the program finds the path.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Record,
+    Cache,
+}
+
+impl Way {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Record => "record_hit",
+            Self::Cache => "cache_hit",
+        }
+    }
+
+    fn config(self) -> CacheConfig {
+        let mut number = TAG_KEY;
+        let mut random = || {
+            number = number.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+            number ^ number >> 31
+        };
+        let sets = if self == Self::Cache { CACHE_SETS } else { 0 };
+        let mut config = CacheConfig { sets, fresh: 8 * TICKS, ..CacheConfig::default() };
+        config.v4.as_flattened_mut().iter_mut().for_each(|word| *word = random());
+        config
+    }
+}
 
 /// Pins that go away with it.
 struct Pins(PathBuf);
@@ -46,7 +77,11 @@ impl Drop for Pins {
 }
 
 pub(crate) fn measure(report: &mut Report, quick: bool, wanted: &dyn Fn(&str) -> bool) -> anyhow::Result<()> {
-    let wanted: Vec<_> = KATRAN.into_iter().filter(|(label, ..)| wanted(&format!("record_hit_{label}"))).collect();
+    let wanted: Vec<_> = [Way::Record, Way::Cache]
+        .into_iter()
+        .flat_map(|way| KATRAN.map(|(label, flows, katran)| (way, format!("{}_{label}", way.name()), flows, katran)))
+        .filter(|(_, name, ..)| wanted(name))
+        .collect();
     if wanted.is_empty() {
         return Ok(());
     }
@@ -69,24 +104,28 @@ pub(crate) fn measure(report: &mut Report, quick: bool, wanted: &dyn Fn(&str) ->
     let flows = MapData::from_pin(loader.directory().join(names::FLOWS)).context("open the connection table")?;
     let lookup = wrap(&state, bare_lookup(&flows.fd())?.as_fd())?;
     bpf::pin(0)?;
-    for (label, flows, katran) in wanted {
+    let mut cache = map::<Array<MapData, CacheConfig>>(&mut loader, names::CACHE_CONFIG)?;
+    for (way, name, flows, katran) in wanted {
         fill(&mut table, filled, flows)?;
-        filled = flows;
+        filled = filled.max(flows);
+        cache.set(0, way.config(), 0).context("configure the path cache")?;
         let repeat = if quick { 1 << 19 } else { 1 << 21 };
-        let (mut net, mut bare) = (Vec::new(), Vec::new());
+        let (mut net, mut bare, mut cached) = (Vec::new(), Vec::new(), 0.0);
         // The first round warms up.
         for round in 0..=if quick { 3 } else { 9 } {
             let once = |wrapper: &Wrapper| -> anyhow::Result<(u32, f64)> {
                 state.write(frame::generator(flows))?;
                 bpf::run(wrapper.program.as_fd(), &frame, repeat)
             };
-            let hits = || -> anyhow::Result<u64> {
-                Ok(counters.get(&(Counter::TierRecord as u32), 0).context("read a counter")?.iter().sum())
+            let count = |counter: Counter| -> anyhow::Result<u64> {
+                Ok(counters.get(&(counter as u32), 0).context("read a counter")?.iter().sum())
             };
-            let before = hits()?;
+            let hits = || -> anyhow::Result<u64> { Ok(count(Counter::TierRecord)? + count(Counter::TierCache)?) };
+            let (before, cached_before) = (hits()?, count(Counter::TierCache)?);
             let (answer, cost) = once(&ours)?;
             ensure!(answer == REDIRECT, "the port program answered {answer} instead of redirecting");
             ensure!(hits()? - before == u64::from(repeat), "not every frame hit its record");
+            cached = (count(Counter::TierCache)? - cached_before) as f64 / f64::from(repeat);
             let (_, base) = once(&nothing)?;
             let (found, looked_up) = once(&lookup)?;
             ensure!(found == FOUND, "the bare look-up did not find the record");
@@ -95,8 +134,9 @@ pub(crate) fn measure(report: &mut Report, quick: bool, wanted: &dyn Fn(&str) ->
                 bare.push(looked_up - base);
             }
         }
-        let row = Row::new(format!("record_hit_{label}"), median(&net), "ns").ratio_to(katran);
-        report.add(row.beside("katran_ipip_published", katran).beside("bare_map_lookup", median(&bare)))?;
+        let mut row = Row::new(name, median(&net), "ns").ratio_to(katran);
+        row = row.beside("katran_ipip_published", katran).beside("bare_map_lookup", median(&bare));
+        report.add(if way == Way::Cache { row.beside("share_by_cache", cached) } else { row })?;
     }
     drop(loader);
     drop(pins);
@@ -173,12 +213,19 @@ fn map<T: TryFrom<aya::maps::Map, Error = aya::maps::MapError>>(
 
 /// A client attachment at the loopback interface, and a transparent instance.
 fn prepare(loader: &mut Loader) -> anyhow::Result<()> {
-    let config =
-        Config { magic: MAGIC, tag_key: TAG_KEY, ticks_per_second: 250, mac: [2, 0, 0, 0, 0, 9], ..Config::default() };
+    let config = Config {
+        magic: MAGIC,
+        tag_key: TAG_KEY,
+        ticks_per_second: TICKS,
+        mac: [2, 0, 0, 0, 0, 9],
+        ..Config::default()
+    };
     map::<Array<MapData, Config>>(loader, names::CONFIG)?.set(0, config, 0).context("write the configuration")?;
     let port = Port { tenant: TENANT, kind: PortKind::Attachment as u8, side: 0, id: 1, graph: 1 };
     let key = PortKey { ifindex: LOOPBACK, vlan: 0 };
     map::<HashMap<MapData, PortKey, Port>>(loader, names::PORTS)?.insert(key, port, 0).context("write the port")?;
+    let mut words = map::<Array<MapData, u64>>(loader, names::PORT_WORDS)?;
+    words.set(PortWord::index(LOOPBACK), PortWord::new(key, &port).0, 0).context("write the port's word")?;
     let target = Target {
         ifindex: LOOPBACK,
         tenant: TENANT,

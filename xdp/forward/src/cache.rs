@@ -8,7 +8,8 @@
 //!
 //! The record stays what decides. Whoever replaces, deletes or resets one clears the entry afterwards; whoever writes an entry
 //! looks at the record again afterwards, and clears what has become wrong. A full barrier on either side makes one of the two
-//! see the other, so no wrong entry is there once both have ended. Besides, an entry holds for [`CacheConfig::fresh`] only, which is how the record learns that its flow lives.
+//! see the other, so no wrong entry is there once both have ended. Besides, an entry holds for [`CacheConfig::fresh`] only,
+//! which is how the record learns that its flow lives.
 //!
 //! A frame for which anything is unusual finds nothing here, and goes by [`crate::step`]'s long way.
 
@@ -134,9 +135,8 @@ impl Stations for CachedPath {
         (self.entry, self.exit)
     }
     #[inline(always)]
-    fn bars(&self, is_forward: bool) -> bool {
-        let barred = if is_forward { cache_flags::STARTS_AT_FUNCTION } else { cache_flags::ENDS_AT_FUNCTION };
-        self.flags & barred != 0
+    fn flags(&self) -> u8 {
+        self.flags
     }
 }
 

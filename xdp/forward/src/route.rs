@@ -70,8 +70,14 @@ pub(crate) trait Stations {
     fn at(&self, index: usize) -> u16;
     /// Client and server attachment, 0 for none.
     fn ends(&self) -> (u16, u16);
+    /// [`record_flags`], of which only those that say where it ends are looked at.
+    fn flags(&self) -> u8;
     /// Whether no frame enters it from an attachment in this direction.
-    fn bars(&self, is_forward: bool) -> bool;
+    #[inline(always)]
+    fn bars(&self, is_forward: bool) -> bool {
+        let barred = if is_forward { record_flags::STARTS_AT_FUNCTION } else { record_flags::ENDS_AT_FUNCTION };
+        self.flags() & barred != 0
+    }
 }
 
 impl Stations for FlowRecord {
@@ -89,9 +95,8 @@ impl Stations for FlowRecord {
         (self.entry, self.exit)
     }
     #[inline(always)]
-    fn bars(&self, is_forward: bool) -> bool {
-        let barred = if is_forward { record_flags::STARTS_AT_FUNCTION } else { record_flags::ENDS_AT_FUNCTION };
-        self.flags & barred != 0
+    fn flags(&self) -> u8 {
+        self.flags
     }
 }
 

@@ -58,10 +58,9 @@ impl Way {
             number = number.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
             number ^ number >> 31
         };
-        let sets = if self == Self::Cache { CACHE_SETS } else { 0 };
-        let mut config = CacheConfig { sets, fresh: 8 * TICKS, ..CacheConfig::default() };
-        config.v4.as_flattened_mut().iter_mut().for_each(|word| *word = random());
-        config
+        let sets_mask = if self == Self::Cache { CACHE_SETS - 1 } else { 0 };
+        let config = CacheConfig { sets_mask, stamps: (u32::MAX / (6 * TICKS)) & !63, ..CacheConfig::default() };
+        config.with_keys(config.keys.map(|key| key.map(|_| random())))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The agent of a front end: follows images, watches interfaces, expires records, answers the data path's questions.
 
 use crate::ask::FrameSocket;
+use crate::cache::PathCache;
 use crate::clock;
 use crate::error::{Error, Result, describe};
 use crate::events;
@@ -22,27 +23,24 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 use xdp_forward::sweep::idle_class;
-use xdp_layout::cache::{CACHE_SETS, CacheConfig};
 use xdp_layout::config::{Config, IdleClass, MAGIC};
 use xdp_layout::event::Sweep;
 use xdp_layout::flow::FlowKey;
 use xdp_layout::plan::ViewKey;
 use xdp_layout::port::Target;
-use xdp_layout::{AttachmentId, TenantId, ViewId};
+use xdp_layout::{AttachmentId, Counter, TenantId, ViewId};
 
 /// MAC address that every front end answers with: hosts and routed functions keep it when a flow moves between nodes.
 /// Locally administered.
 pub const FRONT_END_MAC: [u8; 6] = [0x02, 0x53, 0x57, 0x59, 0x44, 0x01];
-
-/// The longest time for which the path cache holds without a look at the record.
-const FRESH_MAX: Duration = Duration::from_secs(8);
 
 /// How the agent runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Options {
     /// Records the connection table holds, when it is created; 1 to 2^26.
     pub flow_capacity: u32,
-    /// How long a record stays without a frame, at least; a quarter of the shortest limit longer at most, and 8 s.
+    /// How long a record stays without a frame, at least. It may stay longer by the sweep's interval, and by a twenty-eighth of that
+    /// and the longest limit together.
     pub idle: IdleLimits,
     /// Time between two scans of the connection table for idle records.
     pub sweep_interval: Duration,
@@ -62,24 +60,19 @@ pub struct IdleLimits {
 }
 
 impl IdleLimits {
-    /// Ticks for which the path cache holds without a look at the record: a quarter of the shortest limit, at most 8 s, and not
-    /// longer than closing records stay, which may be cached still.
-    fn fresh(&self, rate: u32) -> u32 {
-        let shortest = self.unanswered.min(self.established_tcp).min(self.established_other);
-        ((shortest / 4).min(FRESH_MAX).min(self.closing).as_secs_f64() * f64::from(rate)) as u32
-    }
-
-    /// The limits in ticks, by [`IdleClass`]. A record's last frame may be younger than it says.
+    /// The limits in ticks, by [`IdleClass`].
     fn ticks(&self, rate: u32) -> [u32; 4] {
-        let fresh = self.fresh(rate);
-        let closing = (self.closing.as_secs_f64() * f64::from(rate)) as u32;
-        let ticks = |limit: Duration| ((limit.as_secs_f64() * f64::from(rate)) as u32).saturating_add(fresh);
-        let mut classes = [closing; 4];
-        classes[IdleClass::Unanswered as usize] = ticks(self.unanswered);
-        classes[IdleClass::EstablishedTcp as usize] = ticks(self.established_tcp);
-        classes[IdleClass::EstablishedOther as usize] = ticks(self.established_other);
+        let mut classes = [0; 4];
+        classes[IdleClass::Unanswered as usize] = ticks(self.unanswered, rate);
+        classes[IdleClass::EstablishedTcp as usize] = ticks(self.established_tcp, rate);
+        classes[IdleClass::EstablishedOther as usize] = ticks(self.established_other, rate);
+        classes[IdleClass::Closing as usize] = ticks(self.closing, rate);
         classes
     }
+}
+
+fn ticks(time: Duration, rate: u32) -> u32 {
+    (time.as_secs_f64() * f64::from(rate)) as u32
 }
 
 impl Default for Options {
@@ -101,6 +94,7 @@ impl Default for Options {
 pub(crate) struct Inner {
     loader: Loader,
     installer: Installer,
+    pub(crate) cache: PathCache,
     image: Option<Arc<Image>>,
     /// The image that was prepared last, with what is to follow; nothing is, where it is in force already.
     prepared: Option<(Arc<Image>, Option<Prepared>)>,
@@ -261,10 +255,15 @@ impl Agent {
         let ring = maps::events(&mut loader)?;
         let rate = clock::rate(&loader)?;
         configure(&mut maps, options, rate)?;
+        let mut cache = PathCache::open(&mut loader)?;
+        let longest = options.idle.ticks(rate).into_iter().max().unwrap_or(0);
+        let longest = longest.saturating_add(ticks(options.sweep_interval, rate));
+        cache.configure(longest, clock::ticks(&loader)? as u32)?;
         let installer = Installer::new(maps, watch)?;
         let inner = Arc::new(Mutex::new(Inner {
             loader,
             installer,
+            cache,
             image: None,
             prepared: None,
             links: None,
@@ -321,26 +320,7 @@ fn configure(maps: &mut Maps, options: Options, rate: u32) -> Result<()> {
         mac: FRONT_END_MAC,
         ..known
     };
-    maps.config.set(0, config, 0).map_err(unconfigured)?;
-    let uncached = |source| Error::Map { map: xdp_layout::names::CACHE_CONFIG, source };
-    let known = maps.cache_config.get(&0, 0).map_err(uncached)?;
-    let fresh = options.idle.fresh(rate);
-    // Limits too short to be divided: no cache.
-    let sets = if fresh == 0 { 0 } else { CACHE_SETS };
-    let mut cache = CacheConfig { sets, fresh, ..known };
-    if known.sets != CACHE_SETS {
-        let words = cache.v4.as_flattened_mut().iter_mut().chain(cache.v6.as_flattened_mut());
-        words.into_iter().try_for_each(|word| random().map(|random| *word = random))?;
-    }
-    maps.cache_config.set(0, cache, 0).map_err(uncached)
-}
-
-fn random() -> Result<u64> {
-    let mut bytes = [0; 8];
-    let read =
-        std::fs::File::open("/dev/urandom").and_then(|mut file| std::io::Read::read_exact(&mut file, &mut bytes));
-    read.map_err(|source| Error::Host { operation: "read", object: "/dev/urandom".to_owned(), source })?;
-    Ok(u64::from_ne_bytes(bytes))
+    maps.config.set(0, config, 0).map_err(unconfigured)
 }
 
 impl DataPlane for Agent {
@@ -434,12 +414,15 @@ fn sweep(inner: &Mutex<Inner>, watcher: &Watcher, stop: &AtomicBool, options: Op
         thread::sleep(options.sweep_interval);
         let pass = || -> Result<u64> {
             let now = locked(inner).ticks()? as u32;
-            let mut idle = Vec::new();
+            let (mut idle, mut records) = (Vec::new(), 0);
             watcher.gauges().scan(|key, record| {
+                records += 1;
                 if now.wrapping_sub(record.last_seen) as i32 >= limits[idle_class(key, record.state) as usize] as i32 {
                     idle.push(*key);
                 }
             })?;
+            let turned_away = watcher.gauges().count(Counter::CachePathsFull)?;
+            locked(inner).cache.fit(records, turned_away, now)?;
             expire(inner, &idle, Sweep::Idle, None)
         };
         match pass() {
@@ -448,4 +431,13 @@ fn sweep(inner: &Mutex<Inner>, watcher: &Watcher, stop: &AtomicBool, options: Op
             Err(error) => tracing::warn!(error = %describe("expire records", &error), "idle records stay"),
         }
     }
+}
+
+/// A random number of the kernel's.
+pub(crate) fn random() -> Result<u64> {
+    let mut bytes = [0; 8];
+    let read =
+        std::fs::File::open("/dev/urandom").and_then(|mut file| std::io::Read::read_exact(&mut file, &mut bytes));
+    read.map_err(|source| Error::Host { operation: "read", object: "/dev/urandom".to_owned(), source })?;
+    Ok(u64::from_ne_bytes(bytes))
 }

@@ -7,6 +7,7 @@
 
 mod agent;
 mod ask;
+mod cache;
 mod clock;
 mod desired;
 mod error;

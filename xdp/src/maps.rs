@@ -9,15 +9,15 @@ use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray, PerCpuHashMap, RingBuf};
 use std::os::fd::AsFd;
 use std::sync::{Mutex, PoisonError};
-use xdp_layout::cache::{CacheConfig, PORT_WORDS, PortWord};
+use xdp_layout::cache::{PORT_WORDS, PortWord};
 use xdp_layout::event::{TenantDropKey, Traffic};
 use xdp_layout::flow::{FlowKey, FlowRecord, Neighbour, NeighbourKey};
-use xdp_layout::names;
 use xdp_layout::plan::{
     BANK_WORDS, BANKS, EDGES_MAX, Edge, NODES_MAX, Node, NodeKey, OriginKey, OutsideKey, OutsideOwners, PAGE_SLOTS,
     PAGES_MAX, RouteKey, VIEW_SLOTS_MAX, View, ViewKey,
 };
 use xdp_layout::port::{Instance, OwnedKey, Port, PortKey, TagKey, Target, Tenant, Usage};
+use xdp_layout::{Counter, names};
 
 /// Elements of the arrays by attachment and instance id.
 pub(crate) const IDS: usize = 65_536;
@@ -153,7 +153,6 @@ impl<K: Pod, V: Pod> Trie<K, V> {
 /// Everything the agent writes.
 pub(crate) struct Maps {
     pub(crate) config: aya::maps::Array<MapData, xdp_layout::config::Config>,
-    pub(crate) cache_config: aya::maps::Array<MapData, CacheConfig>,
     pub(crate) active: Mapping,
     pub(crate) plan: Mapping,
     pub(crate) pages: Mapping,
@@ -185,7 +184,7 @@ pub(crate) struct Gauges {
     pub(crate) instance_traffic: PerCpuArray<MapData, Traffic>,
 }
 
-fn mapped<T>(loader: &mut Loader, name: &'static str, elements: usize) -> Result<Mapping> {
+pub(crate) fn mapped<T>(loader: &mut Loader, name: &'static str, elements: usize) -> Result<Mapping> {
     let map = loader.take_map(name)?;
     Mapping::new(data(&map).fd().as_fd(), elements * size_of::<T>()).map_err(|source| Error::Syscall {
         operation: "memory-map the array",
@@ -194,7 +193,7 @@ fn mapped<T>(loader: &mut Loader, name: &'static str, elements: usize) -> Result
     })
 }
 
-fn typed<T: TryFrom<Map, Error = MapError>>(loader: &mut Loader, name: &'static str) -> Result<T> {
+pub(crate) fn typed<T: TryFrom<Map, Error = MapError>>(loader: &mut Loader, name: &'static str) -> Result<T> {
     T::try_from(loader.take_map(name)?).map_err(|source| Error::Map { map: name, source })
 }
 
@@ -202,7 +201,6 @@ impl Maps {
     pub(crate) fn open(loader: &mut Loader) -> Result<Self> {
         Ok(Self {
             config: typed(loader, names::CONFIG)?,
-            cache_config: typed(loader, names::CACHE_CONFIG)?,
             active: mapped::<u64>(loader, names::ACTIVE, 1)?,
             plan: mapped::<u64>(loader, names::PLAN, (BANKS * BANK_WORDS) as usize)?,
             pages: mapped::<u16>(loader, names::PAGES, (PAGES_MAX * PAGE_SLOTS) as usize)?,
@@ -295,6 +293,12 @@ impl Gauges {
             tenant_drops: Mutex::new(typed(loader, names::TENANT_DROPS)?),
             instance_traffic: typed(loader, names::INSTANCE_TRAFFIC)?,
         })
+    }
+
+    /// A counter's words of all CPUs together.
+    pub(crate) fn count(&self, counter: Counter) -> Result<u64> {
+        let values = self.counters.get(&(counter as u32), 0);
+        Ok(values.map_err(|source| Error::Map { map: names::COUNTERS, source })?.iter().sum())
     }
 
     /// Deletes a tenant's drop counters.

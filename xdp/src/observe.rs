@@ -79,9 +79,7 @@ impl Watcher {
         let mut counters = Counters::default();
         let mut words = BTreeMap::new();
         for counter in Counter::ALL {
-            let values = self.gauges.counters.get(&(*counter as u32), 0);
-            let values = values.map_err(|e| map(xdp_layout::names::COUNTERS, e))?;
-            words.insert(*counter, values.iter().sum());
+            words.insert(*counter, self.gauges.count(*counter)?);
         }
         let total = |counter: &Counter| (*counter, counter.total(|word| words[&word]));
         counters.events = Counter::ALL.iter().map(total).collect();
@@ -127,12 +125,14 @@ impl Watcher {
                 }
             }
         })?;
-        let idle = |record: &FlowRecord| {
-            let ticks = (now.wrapping_sub(record.last_seen) as i32).max(0);
-            Duration::from_secs_f64(f64::from(ticks) / f64::from(self.rate))
+        let by_cache = locked(&self.inner).cache.idle(page.values().map(|(key, _)| key), now)?;
+        let idle = |record: &FlowRecord, by_cache: Option<u32>| {
+            let ticks = (now.wrapping_sub(record.last_seen) as i32).max(0) as u32;
+            Duration::from_secs_f64(f64::from(ticks.min(by_cache.unwrap_or(ticks))) / f64::from(self.rate))
         };
+        let flows = page.into_values().zip(by_cache);
         let flows: Vec<FlowEntry> =
-            page.into_values().map(|(key, record)| FlowEntry { key, record, idle: idle(&record) }).collect();
+            flows.map(|((key, record), by_cache)| FlowEntry { key, record, idle: idle(&record, by_cache) }).collect();
         let next = flows.last().filter(|_| has_more).map(|entry| entry.key);
         Ok(FlowPage { flows, next })
     }

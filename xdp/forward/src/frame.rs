@@ -5,6 +5,11 @@
 /// `load` and `store` take offsets that are constants after inlining and lie in the first bytes of the frame;
 /// `load_at` and `store_at` take computed offsets and may be slower.
 pub trait Frame {
+    /// Whether most frames go by the path cache, which then is part of the program; else it is a function of its own.
+    const MOSTLY_CACHED: bool = true;
+
+    /// Makes sure that the headers can be read at constant offsets, where the frame lies in several pieces of memory.
+    fn linearize(&self) {}
     /// Length in bytes from the Ethernet header, the VLAN tag not counted; for a frame with segmentation offload the
     /// length of the whole.
     fn len(&self) -> u32;

@@ -3,11 +3,11 @@
 use crate::frame::Frame;
 use crate::tables::{FlowRef, Inserted, Notice, Observed, PlanTables, SetRef, Tables, Usage, owner};
 use std::boxed::Box;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::vec::Vec;
-use xdp_layout::cache::{CacheConfig, CacheSet, PortWord};
+use xdp_layout::cache::{CACHED_PATHS, CacheConfig, CacheSet, CachedPath, PortWord};
 use xdp_layout::config::Config;
 use xdp_layout::event::{Traffic, ViewTraffic};
 use xdp_layout::flow::{FlowKey, FlowRecord, FragmentKey, FragmentPorts, Neighbour, NeighbourKey, Note, NoteKey};
@@ -144,6 +144,17 @@ impl FlowRef for HostFlow {
         }
     }
 
+    fn swap_seen(&self, old: u32, new: u32) -> bool {
+        self.interrupt.access();
+        match self.flows.borrow_mut().get_mut(&self.key) {
+            Some(record) if record.last_seen == old => {
+                record.last_seen = new;
+                true
+            }
+            _ => false,
+        }
+    }
+
     fn swap_state(&self, old: u32, new: u32) -> bool {
         self.interrupt.access();
         match self.flows.borrow_mut().get_mut(&self.key) {
@@ -204,6 +215,24 @@ impl SetRef for HostSet {
     fn seal(&self, word: usize, value: u64) {
         self.store(word, value);
     }
+    fn swap(&self, word: usize, old: u64, new: u64) {
+        self.interrupt.access();
+        if let Some(place) = self.sets.borrow_mut().get_mut(&self.index).map(|set| &mut set[word])
+            && *place == old
+        {
+            *place = new;
+        }
+    }
+}
+
+/// The cached paths on the host: none is changed once it is there.
+#[derive(Default)]
+pub struct Paths(OnceCell<Vec<OnceCell<CachedPath>>>);
+
+impl Paths {
+    fn all(&self) -> &[OnceCell<CachedPath>] {
+        self.0.get_or_init(|| std::vec![OnceCell::new(); CACHED_PATHS as usize])
+    }
 }
 
 type Cells<K, V> = RefCell<BTreeMap<K, V>>;
@@ -237,6 +266,7 @@ pub struct HostTables {
     pub flows_max: usize,
     pub cache_config: Option<CacheConfig>,
     pub cache: Rc<RefCell<BTreeMap<u32, CacheSet>>>,
+    pub paths: Paths,
     pub interrupt: Rc<Interrupt>,
     pub fragments: Cells<Vec<u8>, FragmentPorts>,
     pub notes: Cells<Vec<u8>, Note>,
@@ -393,10 +423,18 @@ impl Tables for HostTables {
         self.flows.borrow_mut().remove(key.as_bytes()).is_some()
     }
     fn cache(&self) -> Option<&CacheConfig> {
-        self.cache_config.as_ref()
+        self.cache_config.as_ref().filter(|config| config.sets_mask != 0)
     }
     fn cache_set(&self, index: u32) -> Option<HostSet> {
         Some(HostSet { sets: Rc::clone(&self.cache), index, interrupt: Rc::clone(&self.interrupt) })
+    }
+    fn path(&self, index: u32) -> Option<&CachedPath> {
+        self.interrupt.access();
+        self.paths.all().get(index as usize)?.get()
+    }
+    fn path_put(&self, index: u32, path: &CachedPath) -> bool {
+        self.interrupt.access();
+        self.paths.all().get(index as usize).is_some_and(|place| place.set(*path).is_ok())
     }
     fn port_word(&self, ifindex: u32) -> PortWord {
         let key = PortKey { ifindex, vlan: 0 };

@@ -5,7 +5,7 @@
 #[cfg(feature = "host")]
 extern crate std;
 
-mod cache;
+pub mod cache;
 mod control;
 pub mod frame;
 #[cfg(feature = "host")]
@@ -22,6 +22,6 @@ pub mod verdict;
 pub mod walk;
 pub mod wire;
 
-pub use step::{Arrival, Scratch, step};
+pub use step::{Arrival, Scratch, Workspace, step};
 pub use verdict::{Delivery, Verdict};
 pub use walk::{Path, Question, recompute};

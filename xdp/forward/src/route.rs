@@ -100,19 +100,18 @@ impl Stations for FlowRecord {
     }
 }
 
-/// The neighbour of the element at which the frame arrived, in the frame's direction: `against` is 0 towards the server and 1
-/// towards the client, so it is also the side of an attachment that a frame comes in at, and of the instance's port that it
-/// goes to.
+/// The index in the path of the neighbour of the element at which the frame arrived, in the frame's direction; one that the path
+/// does not have stands for the attachment at its end. `against` is 0 towards the server and 1 towards the client, so it is also
+/// the side of an attachment that a frame comes in at, and of the instance's port that it goes to.
 #[inline(always)]
-pub(crate) fn next<P: Stations>(place: &Place, path: &P, against: u8) -> Step<Next> {
+pub(crate) fn neighbour<P: Stations>(place: &Place, path: &P, against: u8) -> Step<usize> {
     let is_forward = against == 0;
-    let len = path.len();
-    let index = match place.kind {
+    Ok(match place.kind {
         PortKind::Attachment => {
             if place.side != against || path.bars(is_forward) {
                 return Err(DropReason::WrongAttachment);
             }
-            if is_forward { 0 } else { len.wrapping_sub(1) }
+            if is_forward { 0 } else { path.len().wrapping_sub(1) }
         }
         PortKind::Instance => {
             if place.side == against {
@@ -123,14 +122,28 @@ pub(crate) fn next<P: Stations>(place: &Place, path: &P, against: u8) -> Step<Ne
         }
         PortKind::Uplink => place.index,
         PortKind::None => return Err(DropReason::NotConfigured),
-    };
-    if index < len && index < P::MAX {
+    })
+}
+
+/// The attachment at which the path ends in a direction, 0 for none.
+#[inline(always)]
+pub(crate) fn end<P: Stations>(path: &P, against: u8) -> u16 {
+    let (entry, exit) = path.ends();
+    if against == 0 { exit } else { entry }
+}
+
+/// Where a frame goes next.
+#[inline(always)]
+pub(crate) fn next<P: Stations>(place: &Place, path: &P, against: u8) -> Step<Next> {
+    let index = neighbour(place, path, against)?;
+    if index < path.len() && index < P::MAX {
         let instance = InstanceId::new(path.at(index)).ok_or(DropReason::PortDown)?;
         return Ok(Next { instance: instance.get(), attachment: 0, side: against });
     }
-    let (entry, exit) = path.ends();
-    let attachment = if is_forward { exit } else { entry };
-    if attachment == 0 { Err(DropReason::TupleUnchanged) } else { Ok(Next { instance: 0, attachment, side: 0 }) }
+    match end(path, against) {
+        0 => Err(DropReason::TupleUnchanged),
+        attachment => Ok(Next { instance: 0, attachment, side: 0 }),
+    }
 }
 
 /// The index of an instance in a path; it occurs at most once.

@@ -52,7 +52,6 @@ pub(crate) struct Visit {
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Scratch {
-    pub(crate) cached: cache::Cached,
     pub(crate) delivery: Delivery,
     /// Whether the frame's flow had a record.
     pub(crate) is_known: bool,
@@ -70,7 +69,6 @@ pub struct Scratch {
 impl Default for Scratch {
     fn default() -> Self {
         Self {
-            cached: cache::Cached::default(),
             is_known: false,
             visit: Visit {
                 port: Port::default(),
@@ -119,12 +117,35 @@ impl Visit {
     }
 }
 
+/// Where [`step`] gets its working memory from, if it needs any.
+pub trait Workspace<'a> {
+    /// The memory; `None` never, but that the kernel's verifier does not know.
+    fn get(self) -> Option<&'a mut Scratch>;
+}
+
+impl<'a> Workspace<'a> for &'a mut Scratch {
+    #[inline(always)]
+    fn get(self) -> Option<&'a mut Scratch> {
+        Some(self)
+    }
+}
+
 /// Forwards one frame. The frame is changed only if the verdict is neither [`Verdict::Pass`] nor [`Verdict::Drop`].
 #[inline(always)]
-pub fn step<F: Frame, T: Tables>(frame: &mut F, tables: &T, scratch: &mut Scratch, arrival: Arrival) -> Verdict {
-    if cache::hit(frame, tables, scratch, arrival) {
-        return Verdict::Deliver(scratch.delivery);
+pub fn step<'a, F: Frame, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    workspace: impl Workspace<'a>,
+    arrival: Arrival,
+) -> Verdict {
+    let hit = if F::MOSTLY_CACHED { cache::hit } else { cache::hit_apart };
+    if let Some(delivery) = hit(frame, tables, arrival) {
+        return Verdict::Deliver(delivery);
     }
+    frame.linearize();
+    let Some(scratch) = workspace.get() else {
+        return Verdict::Drop(DropReason::NotConfigured);
+    };
     let vlan = frame.vlan();
     let key = PortKey { ifindex: arrival.ifindex, vlan: vlan as u32 };
     let Some(port) = tables.port(key) else {
@@ -138,10 +159,16 @@ pub fn step<F: Frame, T: Tables>(frame: &mut F, tables: &T, scratch: &mut Scratc
     };
     tables.count(Counter::FramesIn);
     // An uplink's port has no tenant: its frames tell, once they are read that far.
+    scratch.visit.port = port;
     scratch.visit.tenant = port.tenant;
-    match forward(frame, tables, scratch, arrival, port, vlan) {
+    scratch.is_known = false;
+    match forward(frame, tables, scratch, arrival, vlan) {
         Ok(Outcome::Deliver) => {
             tables.count(Counter::Delivered);
+            // Not with the first frame: many flows have no second.
+            if scratch.is_known {
+                cache::fill(tables, scratch);
+            }
             Verdict::Deliver(scratch.delivery)
         }
         Ok(Outcome::Reply) => {
@@ -169,9 +196,9 @@ fn forward<F: Frame, T: Tables>(
     tables: &T,
     scratch: &mut Scratch,
     arrival: Arrival,
-    port: Port,
     vlan: u16,
 ) -> Step<Outcome> {
+    let port = scratch.visit.port;
     if port.kind == PortKind::Uplink as u8 {
         return overlay::receive(frame, tables, scratch, arrival);
     }
@@ -186,7 +213,6 @@ fn forward<F: Frame, T: Tables>(
         return Err(DropReason::UnsupportedEthertype);
     }
     let visit = &mut scratch.visit;
-    visit.port = port;
     visit.kind = PortKind::from_raw(port.kind);
     visit.vlan = vlan;
     visit.now = arrival.now;
@@ -251,7 +277,6 @@ fn reassociate<T: Tables>(tables: &T, visit: &mut Visit) -> Step<()> {
 /// Record, then what follows from it.
 #[inline(always)]
 fn hop<F: Frame, T: Tables>(frame: &mut F, tables: &T, scratch: &mut Scratch) -> Step<Outcome> {
-    scratch.is_known = false;
     match record::find(tables, &scratch.visit, &mut scratch.record) {
         record::Found::Use => scratch.is_known = true,
         record::Found::Create => record::create(tables, scratch, record::Claim::None)?,
@@ -268,10 +293,6 @@ fn hop<F: Frame, T: Tables>(frame: &mut F, tables: &T, scratch: &mut Scratch) ->
     }
     let outcome = onward(frame, tables, scratch);
     count_on_trial(tables, scratch, outcome.is_err());
-    // Not with the first frame: many flows have no second.
-    if scratch.is_known && matches!(outcome, Ok(Outcome::Deliver)) {
-        cache::fill(tables, scratch);
-    }
     outcome
 }
 

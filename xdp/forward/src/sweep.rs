@@ -4,7 +4,7 @@
 use crate::cache;
 use crate::key;
 use crate::record::usage_of;
-use crate::tables::{FlowRef, Tables};
+use crate::tables::{FlowRef, SetRef, Tables};
 use crate::wire::protocol;
 use xdp_layout::config::IdleClass;
 use xdp_layout::event::Sweep;
@@ -47,6 +47,9 @@ pub fn expire<T: Tables>(tables: &T, key: &FlowKey, now: u32, sweep: Sweep, view
     if sweep == Sweep::Idle && (now.wrapping_sub(record.last_seen) as i32) < limit as i32 {
         return false;
     }
+    if sweep == Sweep::Idle && was_used(tables, key, now, limit, &flow, &record) {
+        return false;
+    }
     if sweep == Sweep::Reset && key.protocol() == protocol::TCP {
         let marked = flow.swap_state(record.state, record.state & !0xff | FlowState::Reset as u32);
         cache::clear(tables, key);
@@ -59,6 +62,25 @@ pub fn expire<T: Tables>(tables: &T, key: &FlowKey, now: u32, sweep: Sweep, view
     cache::clear(tables, key);
     tables.usage_give(tenant.get(), usage_of(record.state));
     deleted
+}
+
+/// Whether frames of the flow went by the path cache within `limit`, of which the record learns now; or may have, since the cache
+/// was begun anew.
+#[inline(always)]
+fn was_used<T: Tables>(tables: &T, key: &FlowKey, now: u32, limit: u32, flow: &T::Flow, record: &FlowRecord) -> bool {
+    let Some(config) = tables.cache() else { return false };
+    if now.wrapping_sub(config.begun) < limit {
+        return true;
+    }
+    let word = |set: u32, way: usize| Some(tables.cache_set(set)?.load(way));
+    match cache::idle(config, key, now, word) {
+        Some(idle) if idle < limit => {
+            // Another frame may just have been seen.
+            let _newer = flow.swap_seen(record.last_seen, now.wrapping_sub(idle));
+            true
+        }
+        _ => false,
+    }
 }
 
 #[cfg(all(test, feature = "host"))]

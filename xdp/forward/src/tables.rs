@@ -2,7 +2,7 @@
 //! the host.
 
 use crate::frame::Frame;
-use xdp_layout::cache::{CacheConfig, PortWord};
+use xdp_layout::cache::{CacheConfig, CachedPath, PortWord};
 use xdp_layout::config::Config;
 use xdp_layout::event::EventKind;
 use xdp_layout::flow::{FlowKey, FlowRecord, FragmentKey, FragmentPorts, Neighbour, NeighbourKey, Note, NoteKey};
@@ -84,16 +84,20 @@ pub trait FlowRef {
     fn touch(&self, now: u32);
     /// Replaces the state word if it is still `old`.
     fn swap_state(&self, old: u32, new: u32) -> bool;
+    /// Replaces the time of the last frame if it is still `old`.
+    fn swap_seen(&self, old: u32, new: u32) -> bool;
 }
 
 /// A set of the path cache.
 pub trait SetRef {
-    /// Reads a word.
-    fn load(&self, word: usize) -> u64;
-    /// Writes a word.
-    fn store(&self, word: usize, value: u64);
-    /// Writes a word, and lets nothing that follows happen before it.
-    fn seal(&self, word: usize, value: u64);
+    /// Reads an entry.
+    fn load(&self, way: usize) -> u64;
+    /// Writes an entry.
+    fn store(&self, way: usize, entry: u64);
+    /// Writes an entry, and lets nothing that follows happen before it.
+    fn seal(&self, way: usize, entry: u64);
+    /// Replaces an entry if it is still `old`.
+    fn swap(&self, way: usize, old: u64, new: u64);
 }
 
 /// How an insert into the connection table ended.
@@ -183,10 +187,14 @@ pub trait Tables: PlanTables {
     fn flow_replace(&self, key: &FlowKey, record: &FlowRecord) -> bool;
     /// Deletes a record that this CPU has claimed.
     fn flow_delete(&self, key: &FlowKey) -> bool;
-    /// How the path cache is used; `None` before it was said.
+    /// How the path cache is used; `None` if it is not.
     fn cache(&self) -> Option<&CacheConfig>;
     /// A set of the path cache.
     fn cache_set(&self, index: u32) -> Option<Self::Set>;
+    /// A cached path; `None`, or one without flags, if the element is free.
+    fn path(&self, index: u32) -> Option<&CachedPath>;
+    /// Writes a path into a free element; false if another CPU was first.
+    fn path_put(&self, index: u32, path: &CachedPath) -> bool;
     /// The port at the place of an interface, which may be another's.
     fn port_word(&self, ifindex: u32) -> PortWord;
     /// Takes one from a tenant's budget; false if it is used up or the tenant is unknown.

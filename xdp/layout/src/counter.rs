@@ -73,6 +73,8 @@ counters! {
     ConsistencyViolation = 22, "consistency_violation";
     /// Path taken from the path cache, which repeats the flow's record.
     TierCache = 23, "tier_cache";
+    /// Frames whose flow was not entered in the path cache, since there was no room for its path.
+    CachePathsFull = 24, "cache_paths_full";
 }
 
 impl Counter {

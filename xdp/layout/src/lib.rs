@@ -25,4 +25,4 @@ pub use id::{AttachmentId, Generation, GraphId, InstanceId, NodeId, Position, Re
 pub use reason::DropReason;
 
 /// Version of every layout in this crate, part of the pin path. Raised by any change of size, offset or meaning.
-pub const LAYOUT_VERSION: u32 = 3;
+pub const LAYOUT_VERSION: u32 = 4;

@@ -25,8 +25,9 @@ pub const MAPS: &[(&str, u32, u32)] = &[
     (OUTSIDE, 24, 128),
     (ORIGINS, 8, 4),
     (FLOWS, 40, 64),
-    (CACHE_CONFIG, 4, 264),
+    (CACHE_CONFIG, 4, 304),
     (CACHE, 4, 64),
+    (PATHS, 4, 32),
     (FRAGMENTS, 40, 8),
     (NOTES, 32, 48),
     (NEIGHBOURS, 20, 8),
@@ -89,6 +90,8 @@ pub const FLOWS: &str = "FLOWS";
 pub const CACHE_CONFIG: &str = "CACHE_CONFIG";
 /// Array of [`crate::cache::CacheSet`].
 pub const CACHE: &str = "CACHE";
+/// Memory-mapped array of [`crate::cache::CachedPath`].
+pub const PATHS: &str = "PATHS";
 /// LRU hash: [`crate::flow::FragmentKey`] to [`crate::flow::FragmentPorts`].
 pub const FRAGMENTS: &str = "FRAGMENTS";
 /// LRU hash: [`crate::flow::NoteKey`] to [`crate::flow::Note`].

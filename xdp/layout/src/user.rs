@@ -19,6 +19,7 @@ macro_rules! pod {
 pod!(
     crate::Addr,
     crate::cache::CacheConfig,
+    crate::cache::CachedPath,
     crate::config::Config,
     crate::event::Event,
     crate::event::TenantDropKey,

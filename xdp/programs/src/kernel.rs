@@ -9,7 +9,7 @@ use core::intrinsics::{AtomicOrdering, atomic_cxchg, atomic_xadd, atomic_xchg};
 use core::ptr;
 use xdp_forward::frame::Frame;
 use xdp_forward::tables::{FlowRef, Inserted, Notice, Observed, PlanTables, Round, SetRef, Tables, Usage, owner};
-use xdp_layout::cache::{CacheConfig, CacheSet, PortWord};
+use xdp_layout::cache::{CacheConfig, CacheSet, CachedPath, PortWord};
 use xdp_layout::config::{Config, MAGIC};
 use xdp_layout::event::{EVENT_FRAME, Event, TenantDropKey};
 use xdp_layout::flow::{FlowKey, FlowRecord, FragmentKey, FragmentPorts, Neighbour, NeighbourKey, Note, NoteKey};
@@ -24,6 +24,9 @@ use xdp_layout::{Addr, AttachmentId, Counter, DropReason, GraphId, InstanceId, N
 const E2BIG: i32 = -7;
 /// `EEXIST`.
 const EEXIST: i32 = -17;
+
+/// First word of a cached path that is not there yet; no path has it.
+const BEING_WRITTEN: u64 = u64::MAX;
 
 /// The kernel's maps. Without data: the maps are statics.
 pub struct Kernel;
@@ -57,6 +60,12 @@ impl FlowRef for KernelFlow {
         // SAFETY: as above; the field is aligned and only ever changed atomically or with the whole element.
         unsafe { cas(&raw mut (*self.0).state, old, new) }
     }
+
+    #[inline(always)]
+    fn swap_seen(&self, old: u32, new: u32) -> bool {
+        // SAFETY: as above.
+        unsafe { cas(&raw mut (*self.0).last_seen, old, new) }
+    }
 }
 
 /// A set of the path cache, which other CPUs may write meanwhile.
@@ -78,10 +87,22 @@ impl SetRef for KernelSet {
         // SAFETY: as above. The exchange is a full barrier.
         unsafe { atomic_xchg::<_, { AtomicOrdering::SeqCst }>(self.0.cast::<u64>().add(word), value) };
     }
+    #[inline(always)]
+    fn swap(&self, word: usize, old: u64, new: u64) {
+        // SAFETY: as above.
+        unsafe { cas64(self.0.cast::<u64>().add(word), old, new) };
+    }
 }
 
 #[inline(always)]
 unsafe fn cas(word: *mut u32, old: u32, new: u32) -> bool {
+    // SAFETY: the caller passes an aligned word of a map value.
+    unsafe { atomic_cxchg::<_, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(word, old, new).1 }
+}
+
+/// As [`cas`], of 64 bits.
+#[inline(always)]
+unsafe fn cas64(word: *mut u64, old: u64, new: u64) -> bool {
     // SAFETY: the caller passes an aligned word of a map value.
     unsafe { atomic_cxchg::<_, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(word, old, new).1 }
 }
@@ -283,11 +304,32 @@ impl Tables for Kernel {
     }
     #[inline(always)]
     fn cache(&self) -> Option<&CacheConfig> {
-        CACHE_CONFIG.get(0)
+        CACHE_CONFIG.get(0).filter(|config| config.sets_mask != 0)
     }
     #[inline(always)]
     fn cache_set(&self, index: u32) -> Option<KernelSet> {
         CACHE.get_ptr_mut(index).map(KernelSet)
+    }
+    #[inline(always)]
+    fn path(&self, index: u32) -> Option<&CachedPath> {
+        PATHS.get(index)
+    }
+    #[inline(always)]
+    fn path_put(&self, index: u32, path: &CachedPath) -> bool {
+        let Some(place) = PATHS.get_ptr_mut(index) else { return false };
+        let (place, words) = (place.cast::<u64>(), path.words());
+        // SAFETY: the map returned the pointer, and the element has four words. Nobody reads the others of them before the entry of a
+        // flow names the element, which is written behind a full barrier; who compares takes what is half written for another.
+        unsafe {
+            if !cas64(place, 0, BEING_WRITTEN) {
+                return false;
+            }
+            ptr::write_volatile(place.add(1), words[1]);
+            ptr::write_volatile(place.add(2), words[2]);
+            ptr::write_volatile(place.add(3), words[3]);
+            ptr::write_volatile(place, words[0]);
+        }
+        true
     }
     #[inline(always)]
     fn port_word(&self, ifindex: u32) -> PortWord {

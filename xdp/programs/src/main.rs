@@ -17,7 +17,7 @@ use kernel::Kernel;
 use xdp_forward::frame::Frame;
 use xdp_forward::sweep::expire;
 use xdp_forward::tables::{PlanTables, Round};
-use xdp_forward::{Arrival, Scratch, Verdict, step};
+use xdp_forward::{Arrival, Scratch, Verdict, Workspace, step};
 use xdp_layout::config::{Handover, MAGIC};
 use xdp_layout::event::{SWEEP_DELETED, SWEEP_FORCE, Sweep, SweepHeader};
 use xdp_layout::flow::FlowKey;
@@ -32,23 +32,23 @@ fn now() -> u32 {
 }
 
 /// This CPU's working memory.
-#[inline(always)]
-fn scratch() -> Option<&'static mut Scratch> {
-    // SAFETY: programs of one CPU do not interrupt each other (they run with bottom halves off), so the reference is
-    // exclusive; the map starts as zeros, a valid value, and only `step` writes it.
-    maps::SCRATCH.get_ptr_mut(0).map(|scratch| unsafe { &mut *scratch })
+struct PerCpu;
+
+impl Workspace<'static> for PerCpu {
+    #[inline(always)]
+    fn get(self) -> Option<&'static mut Scratch> {
+        // SAFETY: programs of one CPU do not interrupt each other (they run with bottom halves off), so the reference is
+        // exclusive; the map starts as zeros, a valid value, and only `step` writes it.
+        maps::SCRATCH.get_ptr_mut(0).map(|scratch| unsafe { &mut *scratch })
+    }
 }
 
 /// tcx ingress of attachments and instances' ports.
 #[classifier]
 pub fn port(ctx: TcContext) -> i32 {
     let mut frame = tc::TcFrame(ctx.skb.skb);
-    frame.linearize();
     let ifindex = frame.ifindex();
-    let Some(scratch) = scratch() else {
-        return TC_ACT_SHOT as i32;
-    };
-    match step(&mut frame, &Kernel, scratch, Arrival { ifindex, now: now() }) {
+    match step(&mut frame, &Kernel, PerCpu, Arrival { ifindex, now: now() }) {
         Verdict::Pass => TC_ACT_OK as i32,
         Verdict::Drop(_) => TC_ACT_SHOT as i32,
         Verdict::Deliver(delivery) => deliver(delivery.ifindex, delivery.flags),
@@ -91,10 +91,7 @@ fn deliver(ifindex: u32, flags: u16) -> i32 {
 pub fn uplink(ctx: XdpContext) -> u32 {
     let mut frame = xdp::XdpFrame(ctx.ctx);
     let ifindex = ctx.ingress_ifindex() as u32;
-    let Some(scratch) = scratch() else {
-        return xdp_action::XDP_ABORTED;
-    };
-    match step(&mut frame, &Kernel, scratch, Arrival { ifindex, now: now() }) {
+    match step(&mut frame, &Kernel, PerCpu, Arrival { ifindex, now: now() }) {
         Verdict::Pass => xdp_action::XDP_PASS,
         Verdict::Drop(_) => xdp_action::XDP_DROP,
         // Receive offload merges frames only if their metadata agree, so it never merges two tenants' frames.

@@ -5,7 +5,7 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::LpmTrie;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf};
 use xdp_forward::Scratch;
-use xdp_layout::cache::{CACHE_SETS, CacheConfig, CacheSet, PORT_WORDS as PORT_WORDS_MAX};
+use xdp_layout::cache::{CACHE_SETS, CACHED_PATHS, CacheConfig, CacheSet, CachedPath, PORT_WORDS as PORT_WORDS_MAX};
 use xdp_layout::config::Config;
 use xdp_layout::counter::COUNTERS as COUNTERS_MAX;
 use xdp_layout::event::{TenantDropKey, Traffic, ViewTraffic};
@@ -73,6 +73,8 @@ pub static FLOWS: HashMap<FlowKey, FlowRecord> = HashMap::with_max_entries(1 << 
 pub static CACHE_CONFIG: Array<CacheConfig> = Array::with_max_entries(1, MMAPABLE);
 #[map]
 pub static CACHE: Array<CacheSet> = Array::with_max_entries(CACHE_SETS, MMAPABLE);
+#[map]
+pub static PATHS: Array<CachedPath> = Array::with_max_entries(CACHED_PATHS, MMAPABLE);
 #[map]
 pub static FRAGMENTS: LruHashMap<FragmentKey, FragmentPorts> = LruHashMap::with_max_entries(16_384, 0);
 #[map]

@@ -38,17 +38,6 @@ impl TcFrame {
         unsafe { &*self.0 }
     }
 
-    /// Makes sure that the headers the core reads at constant offsets lie in the linear part.
-    #[inline(always)]
-    pub fn linearize(&self) {
-        let linear = self.skb().data_end - self.skb().data;
-        if linear < HEADERS && linear < self.skb().len {
-            let wanted = if self.skb().len < HEADERS { self.skb().len } else { HEADERS };
-            // SAFETY: valid context. If memory is short, the loads fail and the frame is dropped with its reason.
-            unsafe { bpf_skb_pull_data(self.0, wanted) };
-        }
-    }
-
     /// Whether the IP header names UDP (without extension headers: segments have none).
     #[inline(always)]
     fn is_udp(&self) -> bool {
@@ -92,6 +81,15 @@ impl TcFrame {
 }
 
 impl Frame for TcFrame {
+    #[inline(always)]
+    fn linearize(&self) {
+        let linear = self.skb().data_end - self.skb().data;
+        if linear < HEADERS && linear < self.skb().len {
+            let wanted = if self.skb().len < HEADERS { self.skb().len } else { HEADERS };
+            // SAFETY: valid context. If memory is short, the loads fail and the frame is dropped with its reason.
+            unsafe { bpf_skb_pull_data(self.0, wanted) };
+        }
+    }
     #[inline(always)]
     fn len(&self) -> u32 {
         self.skb().len

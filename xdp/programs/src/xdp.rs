@@ -51,6 +51,9 @@ impl XdpFrame {
 }
 
 impl Frame for XdpFrame {
+    // Frames come in over uplinks, and those are not cached.
+    const MOSTLY_CACHED: bool = false;
+
     #[inline(always)]
     fn len(&self) -> u32 {
         // By helper: the compiler keeps half of a pointer for the difference, which the verifier refuses.

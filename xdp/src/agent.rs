@@ -258,7 +258,7 @@ impl Agent {
         let mut cache = PathCache::open(&mut loader)?;
         let longest = options.idle.ticks(rate).into_iter().max().unwrap_or(0);
         let longest = longest.saturating_add(ticks(options.sweep_interval, rate));
-        cache.configure(longest, clock::ticks(&loader)? as u32)?;
+        cache.configure(&loader, longest, gauges.count(Counter::CachePathsFull)?)?;
         let installer = Installer::new(maps, watch)?;
         let inner = Arc::new(Mutex::new(Inner {
             loader,
@@ -422,7 +422,8 @@ fn sweep(inner: &Mutex<Inner>, watcher: &Watcher, stop: &AtomicBool, options: Op
                 }
             })?;
             let turned_away = watcher.gauges().count(Counter::CachePathsFull)?;
-            locked(inner).cache.fit(records, turned_away, now)?;
+            let Inner { cache, loader, .. } = &mut *locked(inner);
+            cache.fit(loader, records, turned_away)?;
             expire(inner, &idle, Sweep::Idle, None)
         };
         match pass() {

@@ -1,6 +1,7 @@
 //! The path cache from user space: begun, made larger as flows come, and begun anew when there is no room for more paths.
 
 use crate::agent::random;
+use crate::clock;
 use crate::error::{Error, Result};
 use crate::loader::Loader;
 use crate::maps::{mapped, typed};
@@ -17,7 +18,7 @@ const SETS_MIN: u32 = 1 << 14;
 /// set full.
 const RECORDS_PER_TWO_SETS: u64 = 9;
 /// Paths are forgotten no oftener, since with them is forgotten which records are idle.
-const PATHS_KEPT: Duration = Duration::from_secs(600);
+const PATHS_KEPT: Duration = Duration::from_secs(3600);
 /// Stamps in which a record is idle for the longest limit and found so by a sweep.
 const STAMPS_OF_A_RECORD: u32 = 56;
 
@@ -51,18 +52,19 @@ impl PathCache {
     }
 
     /// Takes over what is there, unless it was begun for other limits: records stay without a frame for `longest` ticks at most, until
-    /// a sweep finds them.
-    pub(crate) fn configure(&mut self, longest: u32, now: u32) -> Result<()> {
+    /// a sweep finds them. `turned_away` frames have found no room for their path so far.
+    pub(crate) fn configure(&mut self, loader: &Loader, longest: u32, turned_away: u64) -> Result<()> {
+        self.turned_away = turned_away;
         let known = self.config()?;
         let stamps = stamps(longest);
         if known.sets_mask != 0 && known.stamps == stamps {
             return Ok(());
         }
-        self.begin(CacheConfig { stamps, ..known }, known.sets_mask.saturating_add(1).max(SETS_MIN), now)
+        self.begin(CacheConfig { stamps, ..known }, known.sets_mask.saturating_add(1).max(SETS_MIN), loader)
     }
 
     /// Makes room for the flows there are, and for other paths where some found none (`turned_away` frames so far).
-    pub(crate) fn fit(&mut self, records: u64, turned_away: u64, now: u32) -> Result<()> {
+    pub(crate) fn fit(&mut self, loader: &Loader, records: u64, turned_away: u64) -> Result<()> {
         let config = self.config()?;
         let sets = config.sets_mask + 1;
         let wanted = wanted(records);
@@ -73,36 +75,44 @@ impl PathCache {
         self.turned_away = turned_away;
         let sets = wanted.max(sets);
         tracing::info!(records, sets, turned_away, "path cache begun anew");
-        self.begin(config, sets, now)
+        self.begin(config, sets, loader)
     }
 
-    /// Forgets everything. Nothing but the number of sets changes while anybody may read it.
-    fn begin(&mut self, config: CacheConfig, sets: u32, now: u32) -> Result<()> {
-        if config.sets_mask != 0 {
-            self.set_config(CacheConfig { sets_mask: 0, ..config })?;
-            sys::grace_period().map_err(|source| Error::Host {
-                operation: "wait for a grace period",
-                object: "the path cache".to_owned(),
-                source,
-            })?;
-        }
+    /// Forgets everything. Nothing but the number of sets, a power of two from 2 on, changes while anybody may read it.
+    fn begin(&mut self, config: CacheConfig, sets: u32, loader: &Loader) -> Result<()> {
+        self.set_config(CacheConfig { sets_mask: 0, ..config })?;
+        // Also if there were none before: whoever put it off may not have waited.
+        grace_period()?;
         (0..CACHE_SETS as usize).for_each(|set| self.sets.write(set, &[CacheSet::default()]));
         (0..CACHED_PATHS as usize).for_each(|path| self.paths.write(path, &[CachedPath::default()]));
         let mut keys = config.keys;
         keys.as_flattened_mut().iter_mut().try_for_each(|key| random().map(|random| *key = random))?;
-        let fresh = CacheConfig { sets_mask: 0, begun: now, ..config }.with_keys(keys);
+        // Read now: frames went by what is forgotten until a moment ago.
+        let begun = clock::ticks(loader)? as u32;
+        let fresh = CacheConfig { sets_mask: 0, begun, ..config }.with_keys(keys);
         self.set_config(fresh)?;
+        // Whoever sees that there are sets sees all the rest.
+        grace_period()?;
         self.set_config(CacheConfig { sets_mask: sets - 1, ..fresh })?;
         self.begun = Instant::now();
         Ok(())
     }
 
-    /// Ticks since frames of these flows went by the cache, at least; `None` for those that are not in there.
-    pub(crate) fn idle<'a>(&self, keys: impl Iterator<Item = &'a FlowKey>, now: u32) -> Result<Vec<Option<u32>>> {
+    /// Ticks for which these flows may have been without a frame at most, by what the cache says and has not forgotten.
+    pub(crate) fn idle<'a>(&self, keys: impl Iterator<Item = &'a FlowKey>, now: u32) -> Result<Vec<u32>> {
         let config = self.config()?;
+        let begun = now.wrapping_sub(config.begun);
         let word = |set: u32, way: usize| Some(self.sets.read(set as usize * CACHE_WAYS + way));
-        Ok(keys.map(|key| xdp_forward::cache::idle(&config, key, now, word)).collect())
+        Ok(keys.map(|key| xdp_forward::cache::idle(&config, key, now, word).unwrap_or(begun)).collect())
     }
+}
+
+fn grace_period() -> Result<()> {
+    sys::grace_period().map_err(|source| Error::Host {
+        operation: "wait for a grace period",
+        object: "the path cache".to_owned(),
+        source,
+    })
 }
 
 /// Sets for so many records.
@@ -121,6 +131,7 @@ fn stamps(longest: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::{PATHS_KEPT, PathCache, SETS_MIN, STAMPS_OF_A_RECORD, stamps, wanted};
+    use crate::clock;
     use crate::loader::{self, Hook, Loader};
     use std::path::PathBuf;
     use std::time::Duration;
@@ -131,38 +142,41 @@ mod tests {
         let directory = PathBuf::from(format!("/sys/fs/bpf/switchyard-test-cache-{}", std::process::id()));
         let mut loader = Loader::open(&directory, 1024, &[Hook::Port]).expect("the programs load");
         let mut cache = PathCache::open(&mut loader).expect("maps");
-        cache.configure(88_000, 5).expect("begun");
+        cache.configure(&loader, 88_000, 3).expect("begun");
         let first = cache.config().expect("a configuration");
-        assert_eq!((first.sets_mask, first.begun, first.stamps), (SETS_MIN - 1, 5, stamps(88_000)));
+        assert_eq!((first.sets_mask, first.stamps), (SETS_MIN - 1, stamps(88_000)));
         assert!(first.keys.iter().flatten().all(|key| *key != 0));
         let same = |cache: &PathCache, known: CacheConfig| assert_eq!(cache.config().expect("a configuration"), known);
         // Another agent with the same limits, and room enough.
-        cache.configure(88_000, 6).expect("taken over");
-        cache.fit(1000, 0, 7).expect("nothing to do");
+        cache.configure(&loader, 88_000, 4).expect("taken over");
+        cache.fit(&loader, 1000, 4).expect("nothing to do");
         same(&cache, first);
         // More flows: nothing of before is left.
         cache.sets.write(3, &[7u64; CACHE_WAYS]);
         cache.paths.write(9, &[CachedPath { flags: 1, ..CachedPath::default() }]);
-        cache.fit(80_000, 0, 8).expect("begun anew");
+        let before = clock::ticks(&loader).expect("ticks") as u32;
+        cache.fit(&loader, 80_000, 4).expect("begun anew");
         let larger = cache.config().expect("a configuration");
-        assert_eq!((larger.sets_mask, larger.begun, larger.stamps), (2 * SETS_MIN - 1, 8, first.stamps));
+        assert_eq!((larger.sets_mask, larger.stamps), (2 * SETS_MIN - 1, first.stamps));
+        assert!(larger.begun.wrapping_sub(before) < 1 << 16, "begun {} after {before}", larger.begun);
         assert!(larger.keys.iter().flatten().zip(first.keys.iter().flatten()).all(|(new, old)| new != old));
         assert_eq!(cache.sets.read::<u64>(3 * CACHE_WAYS), 0);
         assert_eq!(cache.paths.read::<CachedPath>(9), CachedPath::default());
         // Fewer flows, and paths that were found full a short time ago.
-        cache.fit(0, 5, 9).expect("nothing to do");
+        cache.fit(&loader, 0, 5).expect("nothing to do");
         same(&cache, larger);
         cache.begun = cache.begun.checked_sub(PATHS_KEPT + Duration::from_secs(1)).expect("the machine is up so long");
-        cache.fit(0, 5, 10).expect("begun anew");
-        assert_eq!(cache.config().expect("a configuration").begun, 10);
-        // Other limits, and an agent that ended on its way there.
-        cache.configure(99_000, 11).expect("begun anew");
-        let other = cache.config().expect("a configuration");
-        assert_eq!((other.sets_mask, other.begun, other.stamps), (2 * SETS_MIN - 1, 11, stamps(99_000)));
-        cache.set_config(CacheConfig { sets_mask: 0, ..other }).expect("written");
-        cache.configure(99_000, 12).expect("begun anew");
+        cache.fit(&loader, 0, 5).expect("begun anew");
         let again = cache.config().expect("a configuration");
-        assert_eq!((again.sets_mask, again.begun), (SETS_MIN - 1, 12));
+        assert!(again.keys != larger.keys && again.sets_mask == larger.sets_mask);
+        // Other limits, and an agent that ended on its way there.
+        cache.configure(&loader, 99_000, 5).expect("begun anew");
+        let other = cache.config().expect("a configuration");
+        assert_eq!((other.sets_mask, other.stamps), (2 * SETS_MIN - 1, stamps(99_000)));
+        cache.set_config(CacheConfig { sets_mask: 0, ..other }).expect("written");
+        cache.configure(&loader, 99_000, 5).expect("begun anew");
+        let again = cache.config().expect("a configuration");
+        assert!(again.keys != other.keys && again.sets_mask == SETS_MIN - 1);
         drop(loader);
         loader::remove(&directory).expect("remove the pins");
     }

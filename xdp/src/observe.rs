@@ -108,7 +108,6 @@ impl Watcher {
 
     /// The page in the order of the keys' bytes, so that a page that begins after a key is well defined while flows come and go.
     fn read_flows(&self, query: &FlowQuery) -> Result<FlowPage> {
-        let now = locked(&self.inner).ticks()? as u32;
         let after = query.after.map(|key| key.as_bytes().to_vec());
         let mut page: BTreeMap<Vec<u8>, (FlowKey, FlowRecord)> = BTreeMap::new();
         let mut has_more = false;
@@ -125,10 +124,13 @@ impl Watcher {
                 }
             }
         })?;
-        let by_cache = locked(&self.inner).cache.idle(page.values().map(|(key, _)| key), now)?;
-        let idle = |record: &FlowRecord, by_cache: Option<u32>| {
+        let inner = locked(&self.inner);
+        // Behind the scan: no frame of a flow on the page is younger than an entry says by then.
+        let now = inner.ticks()? as u32;
+        let by_cache = inner.cache.idle(page.values().map(|(key, _)| key), now)?;
+        let idle = |record: &FlowRecord, by_cache: u32| {
             let ticks = (now.wrapping_sub(record.last_seen) as i32).max(0) as u32;
-            Duration::from_secs_f64(f64::from(ticks.min(by_cache.unwrap_or(ticks))) / f64::from(self.rate))
+            Duration::from_secs_f64(f64::from(ticks.min(by_cache)) / f64::from(self.rate))
         };
         let flows = page.into_values().zip(by_cache);
         let flows: Vec<FlowEntry> =

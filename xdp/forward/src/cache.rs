@@ -97,7 +97,7 @@ fn use_way<S: SetRef>(set: &S, way: usize, entry: CacheEntry) -> Option<u32> {
     let word = set.load(way);
     let (path, is_older) = entry.path(word)?;
     if is_older {
-        set.swap(way, word, entry.with(path).0);
+        let _cleared_or_stamped = set.swap(way, word, entry.with(path).0);
     }
     Some(path)
 }
@@ -142,21 +142,31 @@ pub(crate) fn clear<T: Tables>(tables: &T, key: &FlowKey) {
     }
 }
 
-/// Ticks since a frame of the flow last went by the cache, at least; up to twice [`CacheConfig::ticks`] more have passed. `None` if it has no
-/// entry.
+/// Ticks since a frame of the flow last went by the cache, at least; up to twice [`CacheConfig::ticks`] more have passed. `None` if it has
+/// no entry. `word` reads a way (0 to 7) of a set.
 #[inline(always)]
 pub fn idle(config: &CacheConfig, key: &FlowKey, now: u32, word: impl Fn(u32, usize) -> Option<u64>) -> Option<u32> {
     let spot = Spot::of(config, key);
     let entry = spot.entry(config.stamp(now));
-    let mut way = 0;
+    let (mut idle, mut way) = (None, 0);
     while way < CACHE_WAYS {
         let word = word(spot.set, way)?;
+        // Two CPUs may have entered a flow at once, in two ways of which one is used.
         if entry.path(word).is_some() {
-            return Some(entry.age(word).saturating_sub(1) * config.ticks());
+            let age = entry.age(word).saturating_sub(1) * config.ticks();
+            idle = Some(
+                if let Some(known) = idle
+                    && known < age
+                {
+                    known
+                } else {
+                    age
+                },
+            );
         }
         way += 1;
     }
-    None
+    idle
 }
 
 #[cfg(test)]

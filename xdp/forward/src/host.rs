@@ -204,24 +204,23 @@ pub struct HostSet {
 }
 
 impl SetRef for HostSet {
-    fn load(&self, word: usize) -> u64 {
+    fn load(&self, way: usize) -> u64 {
         self.interrupt.access();
-        self.sets.borrow().get(&self.index).map_or(0, |set| set[word])
+        self.sets.borrow().get(&self.index).map_or(0, |set| set[way])
     }
-    fn store(&self, word: usize, value: u64) {
+    fn store(&self, way: usize, entry: u64) {
         self.interrupt.access();
-        self.sets.borrow_mut().entry(self.index).or_default()[word] = value;
+        self.sets.borrow_mut().entry(self.index).or_default()[way] = entry;
     }
-    fn seal(&self, word: usize, value: u64) {
-        self.store(word, value);
-    }
-    fn swap(&self, word: usize, old: u64, new: u64) {
+    fn swap(&self, way: usize, old: u64, new: u64) -> bool {
         self.interrupt.access();
-        if let Some(place) = self.sets.borrow_mut().get_mut(&self.index).map(|set| &mut set[word])
-            && *place == old
-        {
+        let mut sets = self.sets.borrow_mut();
+        let place = &mut sets.entry(self.index).or_default()[way];
+        if *place == old {
             *place = new;
+            return true;
         }
+        false
     }
 }
 

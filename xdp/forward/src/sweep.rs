@@ -58,8 +58,9 @@ pub fn expire<T: Tables>(tables: &T, key: &FlowKey, now: u32, sweep: Sweep, view
     if !flow.swap_state(record.state, record.state & !0xff | FlowState::Dead as u32) {
         return false;
     }
-    let deleted = tables.flow_delete(key);
+    // Before the record goes, so that no frame of the tuple's next flow goes by the entry of this one.
     cache::clear(tables, key);
+    let deleted = tables.flow_delete(key);
     tables.usage_give(tenant.get(), usage_of(record.state));
     deleted
 }

@@ -88,16 +88,14 @@ pub trait FlowRef {
     fn swap_seen(&self, old: u32, new: u32) -> bool;
 }
 
-/// A set of the path cache.
+/// A set of the path cache. Ways are 0 to 7.
 pub trait SetRef {
     /// Reads an entry.
     fn load(&self, way: usize) -> u64;
     /// Writes an entry.
     fn store(&self, way: usize, entry: u64);
-    /// Writes an entry, and lets nothing that follows happen before it.
-    fn seal(&self, way: usize, entry: u64);
-    /// Replaces an entry if it is still `old`.
-    fn swap(&self, way: usize, old: u64, new: u64);
+    /// Replaces an entry if it is still `old`, and then lets nothing that follows happen before it.
+    fn swap(&self, way: usize, old: u64, new: u64) -> bool;
 }
 
 /// How an insert into the connection table ended.
@@ -193,7 +191,7 @@ pub trait Tables: PlanTables {
     fn cache_set(&self, index: u32) -> Option<Self::Set>;
     /// A cached path; `None`, or one without flags, if the element is free.
     fn path(&self, index: u32) -> Option<&CachedPath>;
-    /// Writes a path into a free element; false if another CPU was first.
+    /// Writes a path into a free element, 1 to 8191; false if another CPU was first.
     fn path_put(&self, index: u32, path: &CachedPath) -> bool;
     /// The port at the place of an interface, which may be another's.
     fn port_word(&self, ifindex: u32) -> PortWord;

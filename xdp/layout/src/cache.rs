@@ -37,7 +37,7 @@ impl CacheEntry {
     const FLOW_SHIFT: u32 = Self::PATH_BITS + Self::STAMP_BITS;
     const STAMPS: u32 = 1 << Self::STAMP_BITS;
 
-    /// An entry without its path, of the flow whose fingerprint is in the upper bits.
+    /// An entry without its path, of the flow whose fingerprint is in the upper bits. `stamp` is below 64.
     #[inline(always)]
     pub const fn new(fingerprint: u64, stamp: u32) -> Self {
         Self(fingerprint >> Self::FLOW_SHIFT << Self::FLOW_SHIFT | (stamp as u64) << Self::PATH_BITS)
@@ -59,10 +59,12 @@ impl CacheEntry {
         Some((rest as u32 & (CACHED_PATHS - 1), rest >> Self::PATH_BITS != 0))
     }
 
-    /// By how many stamps the entry in `word` is older than this one.
+    /// By how many stamps the entry in `word` is older than this one, 0 to 62. One stamp ahead is 0: another CPU's clock may already
+    /// have moved on.
     #[inline(always)]
     pub const fn age(self, word: u64) -> u32 {
-        ((self.0 >> Self::PATH_BITS) as u32).wrapping_sub((word >> Self::PATH_BITS) as u32) & (Self::STAMPS - 1)
+        let older = ((self.0 >> Self::PATH_BITS) as u32).wrapping_sub((word >> Self::PATH_BITS) as u32);
+        (older.wrapping_add(1) & (Self::STAMPS - 1)).saturating_sub(1)
     }
 }
 
@@ -70,12 +72,13 @@ impl CacheEntry {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct CacheConfig {
-    /// Sets in use, less 1: a power of two, less 1. 0 for no cache. Everything else here changes only while this is 0.
+    /// Sets in use, less 1: a power of two, less 1, at most [`CACHE_SETS`] less 1. 0 for no cache. Everything else here changes only
+    /// while this is 0.
     pub sets_mask: u32,
     /// Stamps in 2^32 ticks, a multiple of 64. Sixty take longer than any record stays
-    /// without a frame.
+    /// without a frame, while an agent sweeps.
     pub stamps: u32,
-    /// Ticks when the cache was begun anew. What it said of earlier frames is forgotten, so no record counts as idle since before.
+    /// Ticks when the cache was begun anew; they wrap. What it said of earlier frames is forgotten, so no record counts as idle since before.
     pub begun: u32,
     /// Must be 0.
     pub reserved: u32,
@@ -104,7 +107,7 @@ impl CacheConfig {
         ((now as u64 * self.stamps as u64) >> 32) as u32 & (CacheEntry::STAMPS - 1)
     }
 
-    /// Ticks of a stamp.
+    /// Ticks of a stamp, rounded down.
     #[inline(always)]
     pub const fn ticks(&self) -> u32 {
         match u32::MAX.checked_div(self.stamps) {
@@ -136,7 +139,7 @@ pub mod cache_flags {
 pub struct CachedPath {
     /// [`cache_flags`]; 0 in an element that is free.
     pub flags: u8,
-    /// Elements used in `path`.
+    /// Elements used in `path`, at most [`CACHE_PATH_MAX`].
     pub path_len: u8,
     /// Client attachment, 0 for none.
     pub entry: u16,

@@ -5,7 +5,7 @@ use aya_ebpf::bindings::{BPF_EXIST, BPF_NOEXIST};
 use aya_ebpf::helpers::generated::bpf_loop;
 use aya_ebpf::maps::lpm_trie::Key;
 use core::ffi::c_void;
-use core::intrinsics::{AtomicOrdering, atomic_cxchg, atomic_xadd, atomic_xchg};
+use core::intrinsics::{AtomicOrdering, atomic_cxchg, atomic_xadd};
 use core::ptr;
 use xdp_forward::frame::Frame;
 use xdp_forward::tables::{FlowRef, Inserted, Notice, Observed, PlanTables, Round, SetRef, Tables, Usage, owner};
@@ -73,24 +73,19 @@ pub struct KernelSet(*mut CacheSet);
 
 impl SetRef for KernelSet {
     #[inline(always)]
-    fn load(&self, word: usize) -> u64 {
-        // SAFETY: the map returned the pointer, callers pass constants within the set, and any bytes are a value.
-        unsafe { ptr::read_volatile(self.0.cast::<u64>().add(word)) }
+    fn load(&self, way: usize) -> u64 {
+        // SAFETY: the map returned the pointer, callers pass ways of the set, and any bytes are a value.
+        unsafe { ptr::read_volatile(self.0.cast::<u64>().add(way)) }
     }
     #[inline(always)]
-    fn store(&self, word: usize, value: u64) {
+    fn store(&self, way: usize, entry: u64) {
         // SAFETY: as above.
-        unsafe { ptr::write_volatile(self.0.cast::<u64>().add(word), value) }
+        unsafe { ptr::write_volatile(self.0.cast::<u64>().add(way), entry) }
     }
     #[inline(always)]
-    fn seal(&self, word: usize, value: u64) {
-        // SAFETY: as above. The exchange is a full barrier.
-        unsafe { atomic_xchg::<_, { AtomicOrdering::SeqCst }>(self.0.cast::<u64>().add(word), value) };
-    }
-    #[inline(always)]
-    fn swap(&self, word: usize, old: u64, new: u64) {
-        // SAFETY: as above.
-        unsafe { cas64(self.0.cast::<u64>().add(word), old, new) };
+    fn swap(&self, way: usize, old: u64, new: u64) -> bool {
+        // SAFETY: as above. An exchange that succeeds is a full barrier.
+        unsafe { cas64(self.0.cast::<u64>().add(way), old, new) }
     }
 }
 

@@ -10,7 +10,7 @@ use xdp_layout::flow::{FlowRecord, FlowState, record_flags};
 use xdp_layout::port::PortKind;
 
 /// Elements of the array of paths that are looked at for one.
-const PATH_PROBES: u32 = 4;
+const PATH_PROBES: u32 = 16;
 
 /// Stamps after which an entry's record is gone.
 const OUTLIVED: u32 = 60;
@@ -35,9 +35,9 @@ pub(crate) fn fill<T: Tables>(tables: &T, scratch: &mut Scratch) {
     let spot = Spot::of(config, &visit.key);
     let Some(set) = tables.cache_set(spot.set) else { return };
     let entry = spot.entry(config.stamp(visit.now));
-    let mut choice = Choice { set, entry, home: spot.home, step: 1, way: NO_WAY };
+    let mut choice = Choice { set, entry, home: spot.home, step: 1, way: NO_WAY, seen: 0 };
     tables.repeat(CACHE_WAYS as u32, &mut choice);
-    let Choice { set, way, .. } = choice;
+    let Choice { set, way, seen, .. } = choice;
     if way == NO_WAY {
         return;
     }
@@ -62,7 +62,9 @@ pub(crate) fn fill<T: Tables>(tables: &T, scratch: &mut Scratch) {
             tables.count(Counter::CachePathsFull);
             return;
         };
-        set.seal(way as usize & (CACHE_WAYS - 1), entry.with(index).0);
+        if !set.swap(way as usize & (CACHE_WAYS - 1), seen, entry.with(index).0) {
+            return;
+        }
     }
     let is_same = flags != 0
         && tables.flow(&visit.key).is_some_and(|flow| {
@@ -82,6 +84,8 @@ struct Choice<S> {
     home: usize,
     step: usize,
     way: u32,
+    /// What is in that way.
+    seen: u64,
 }
 
 impl<S: SetRef> Round for Choice<S> {
@@ -94,6 +98,7 @@ impl<S: SetRef> Round for Choice<S> {
         let is_own = self.entry.path(word).is_some();
         if is_own || word == 0 || self.entry.age(word) > OUTLIVED {
             self.way = way as u32;
+            self.seen = word;
         }
         !is_own
     }

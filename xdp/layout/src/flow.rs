@@ -111,7 +111,8 @@ pub struct FlowRecord {
     pub view: u32,
     /// Low 32 bits of the plan generation the path was picked by.
     pub generation: u32,
-    /// Ticks (see [`crate::config::Config::ticks_per_second`]) at the last frame.
+    /// Ticks (see [`crate::config::Config::ticks_per_second`]) at the last frame that did not go by the path cache, or at one that a sweep
+    /// has learnt of from there.
     pub last_seen: u32,
     /// Tag bits 16..32, [`state_bits`] 8..16, [`FlowState`] 0..8.
     pub state: u32,

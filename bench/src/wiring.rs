@@ -65,8 +65,8 @@ fn end(namespace: &Namespace, interface: &str) -> LinkEnd {
 }
 
 impl Wiring {
-    pub(crate) fn new(testbed: &Testbed, way: Way) -> anyhow::Result<Self> {
-        let number = way as usize;
+    pub(crate) fn new(testbed: &Testbed, layout: usize, way: Way) -> anyhow::Result<Self> {
+        let number = layout * WAYS + way as usize;
         let node = testbed.add_node(&format!("{number}-node"))?;
         let [clients, function, servers] =
             ["client", "fw", "server"].map(|name| node.add_namespace(&format!("{number}-{name}")));

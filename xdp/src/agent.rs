@@ -222,6 +222,11 @@ impl Inner {
     }
 
     /// The tick counter.
+    /// See [`PathCache::fit`].
+    fn fit_cache(&mut self, records: u64, turned_away: u64) -> Result<()> {
+        self.cache.fit(&self.loader, records, turned_away)
+    }
+
     pub(crate) fn ticks(&self) -> Result<u64> {
         clock::ticks(&self.loader)
     }
@@ -422,8 +427,7 @@ fn sweep(inner: &Mutex<Inner>, watcher: &Watcher, stop: &AtomicBool, options: Op
                 }
             })?;
             let turned_away = watcher.gauges().count(Counter::CachePathsFull)?;
-            let Inner { cache, loader, .. } = &mut *locked(inner);
-            cache.fit(loader, records, turned_away)?;
+            locked(inner).fit_cache(records, turned_away)?;
             expire(inner, &idle, Sweep::Idle, None)
         };
         match pass() {

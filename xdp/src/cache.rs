@@ -80,7 +80,7 @@ impl PathCache {
 
     /// Forgets everything. Nothing but the number of sets, a power of two from 2 on, changes while anybody may read it.
     fn begin(&mut self, config: CacheConfig, sets: u32, loader: &Loader) -> Result<()> {
-        self.set_config(CacheConfig { sets_mask: 0, ..config })?;
+        self.set_config(CacheConfig { sets_mask: 0, ..self.config()? })?;
         // Also if there were none before: whoever put it off may not have waited.
         grace_period()?;
         (0..CACHE_SETS as usize).for_each(|set| self.sets.write(set, &[CacheSet::default()]));

@@ -154,15 +154,7 @@ pub fn idle(config: &CacheConfig, key: &FlowKey, now: u32, word: impl Fn(u32, us
         // Two CPUs may have entered a flow at once, in two ways of which one is used.
         if entry.path(word).is_some() {
             let age = entry.age(word).saturating_sub(1) * config.ticks();
-            idle = Some(
-                if let Some(known) = idle
-                    && known < age
-                {
-                    known
-                } else {
-                    age
-                },
-            );
+            idle = Some(idle.map_or(age, |known: u32| known.min(age)));
         }
         way += 1;
     }
@@ -173,34 +165,35 @@ pub fn idle(config: &CacheConfig, key: &FlowKey, now: u32, word: impl Fn(u32, us
 mod tests {
     use super::Spot;
     use crate::key::Tuple;
+    use proptest::prelude::{prop_assert_eq, proptest};
     use xdp_layout::Addr;
-    use xdp_layout::cache::CacheConfig;
+    use xdp_layout::cache::{CACHE_KEY_WORDS, CACHE_SETS, CacheConfig};
     use xdp_layout::flow::FlowKey;
 
-    #[test]
-    fn the_short_way_to_the_hash_of_an_ipv4_flow_agrees_with_the_long_one() {
-        let mut number = 1u64;
-        let mut random = || {
-            number = number.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
-            number ^ number >> 29
-        };
-        for _ in 0..1000 {
-            let config = CacheConfig { sets_mask: 0x1_ffff, ..CacheConfig::default() };
-            let config = config.with_keys(config.keys.map(|key| key.map(|_| random())));
+    proptest! {
+        #[test]
+        fn the_short_way_to_the_hash_of_an_ipv4_flow_agrees_with_the_long_one(
+            keys: [[u64; CACHE_KEY_WORDS]; 2],
+            addrs: [u32; 2],
+            ports: [u16; 2],
+            protocol: u8,
+            tenant in 1u32..1 << 24,
+        ) {
+            let config = CacheConfig { sets_mask: CACHE_SETS - 1, ..CacheConfig::default() }.with_keys(keys);
             let tuple = Tuple {
-                source: Addr::v4_word(random() as u32),
-                destination: Addr::v4_word(random() as u32),
-                source_port: random() as u16,
-                destination_port: random() as u16,
-                protocol: random() as u8,
+                source: Addr::v4_word(addrs[0]),
+                destination: Addr::v4_word(addrs[1]),
+                source_port: ports[0],
+                destination_port: ports[1],
+                protocol,
             };
             let mut key = FlowKey::default();
-            tuple.key(random() as u32 & 0xff_ffff, &mut key);
+            tuple.key(tenant, &mut key);
             let long = Spot::of(&config, &key);
             let [a, b] = [key.a, key.b].map(|addr| (addr.native()[1] >> 32) as u32);
-            let ports = key.a_port as u32 | (key.b_port as u32) << 16;
+            let ports = u32::from(key.a_port) | u32::from(key.b_port) << 16;
             let short = Spot::v4(&config, a, b, ports, key.tenant_protocol);
-            assert_eq!((long.fingerprint, long.set, long.home), (short.fingerprint, short.set, short.home));
+            prop_assert_eq!((long.fingerprint, long.set, long.home), (short.fingerprint, short.set, short.home));
         }
     }
 }

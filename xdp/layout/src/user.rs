@@ -19,7 +19,6 @@ macro_rules! pod {
 pod!(
     crate::Addr,
     crate::cache::CacheConfig,
-    crate::cache::CachedPath,
     crate::config::Config,
     crate::event::Event,
     crate::event::TenantDropKey,

@@ -19,16 +19,22 @@ pub use violation::{Violation, ViolationKind};
 
 use crate::map::{Change, Map, changes};
 use crate::model::{Attachment, Desired, Graph, NetworkFunction, ObjectKey, ResourceName, Tenant, Versions};
+use graph::Names;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use usage::{Barred, Users};
 use versions::{AllVersions, resolve_graph};
 use violation::Report;
 
+/// Network functions by name.
+type Functions = Map<ResourceName, Arc<NetworkFunction>>;
+
 /// A declaration without violations, its graphs resolved and compiled. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Checked {
     desired: Arc<Desired>,
+    /// The functions as the graphs know them: as they were when last something changed that a graph depends on.
+    functions: Functions,
     graphs: Map<ObjectKey, Arc<ResolvedGraph>>,
     users: Users,
 }
@@ -92,10 +98,13 @@ pub fn check_after(earlier: Option<&Checked>, desired: &Arc<Desired>) -> Result<
     }
     let mut graphs = earlier.map(|earlier| earlier.graphs.clone()).unwrap_or_default();
     let mut users = earlier.map(|earlier| earlier.users.clone()).unwrap_or_default();
+    let mut functions = earlier.map(|earlier| earlier.functions.clone()).unwrap_or_default();
+    changed.follow_functions(&mut functions);
+    let names = Names { desired, functions: &functions };
     let stale = changed.stale_graphs(&graphs, &users);
     for key in &stale {
         let known = graphs.get(key).cloned();
-        let resolved = resolve_graph(desired, key, known.as_ref(), &mut report);
+        let resolved = resolve_graph(names, key, known.as_ref(), &mut report);
         users.follow(desired, key, known.as_deref(), resolved.as_deref());
         match resolved {
             Some(resolved) => graphs.insert(key.clone(), resolved),
@@ -114,7 +123,7 @@ pub fn check_after(earlier: Option<&Checked>, desired: &Arc<Desired>) -> Result<
         users.follow(&desired, &key, graphs.get(&key).map(|known| &**known), Some(&graph));
         graphs.insert(key, graph);
     }
-    Ok(Checked { desired, graphs, users })
+    Ok(Checked { desired, functions, graphs, users })
 }
 
 /// The graphs that lose draining versions because of what these must not do.
@@ -185,10 +194,26 @@ impl<'a> Changed<'a> {
         for tenant in tenants.chain(attachments.map(|change| &change.key.tenant)) {
             stale.extend(of_tenant(known, tenant).map(|(key, _)| key.clone()));
         }
-        let functions = self.functions.iter().filter(|change| change.before.is_some());
+        let functions = self.functions.iter().filter(|change| change.before.is_some() && matters_to_graphs(change));
         stale.extend(functions.flat_map(|change| users.of(change.key)).cloned());
         stale
     }
+
+    /// Follows the functions as the graphs know them.
+    fn follow_functions(&self, functions: &mut Functions) {
+        for change in self.functions.iter().filter(|change| matters_to_graphs(change)) {
+            match change.after {
+                Some(after) => functions.insert(change.key.clone(), Arc::clone(after)),
+                None => functions.remove(change.key),
+            };
+        }
+    }
+}
+
+/// Whether a graph that names the function depends on what changed. Weights change often, and of a function that many graphs
+/// share.
+fn matters_to_graphs(change: &Change<'_, ResourceName, Arc<NetworkFunction>>) -> bool {
+    !change.before.zip(change.after).is_some_and(|(before, after)| before.is_same_to_graphs(after))
 }
 
 /// The objects of a tenant.

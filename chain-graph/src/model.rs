@@ -212,6 +212,26 @@ pub struct NetworkFunction {
     pub replica_sets: BTreeMap<ResourceName, ReplicaSet>,
 }
 
+impl NetworkFunction {
+    /// Whether the other differs at most in what its instances are given to do: weights, which are declared down, their sizes.
+    /// No view, port or outside block depends on that.
+    pub(crate) fn is_same_to_graphs(&self, other: &Self) -> bool {
+        let Self { name, forwarding, tuple, tenancy, addresses, replica_sets } = self;
+        (name, forwarding, tuple, addresses) == (&other.name, &other.forwarding, &other.tuple, &other.addresses)
+            && *tenancy == other.tenancy
+            && is_same(replica_sets, &other.replica_sets, ReplicaSet::is_same_to_graphs)
+    }
+}
+
+/// Whether two maps have the same keys, and values that `same` holds for the same.
+fn is_same<V>(
+    one: &BTreeMap<ResourceName, V>,
+    other: &BTreeMap<ResourceName, V>,
+    same: impl Fn(&V, &V) -> bool,
+) -> bool {
+    one.len() == other.len() && one.iter().zip(other).all(|((key, a), (other_key, b))| key == other_key && same(a, b))
+}
+
 /// One version of a function's replicas: the unit that Maglev balances over.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct ReplicaSet {
@@ -223,6 +243,14 @@ pub struct ReplicaSet {
     pub max_members: u16,
     /// Instances, by name. The name is an instance's identity in the table.
     pub instances: BTreeMap<ResourceName, Instance>,
+}
+
+impl ReplicaSet {
+    fn is_same_to_graphs(&self, other: &Self) -> bool {
+        let Self { name, id, max_members, instances } = self;
+        (name, id, max_members) == (&other.name, &other.id, &other.max_members)
+            && is_same(instances, &other.instances, Instance::is_same_to_graphs)
+    }
 }
 
 /// One replica.
@@ -244,6 +272,13 @@ pub struct Instance {
     /// more flows than this. Part of no plan.
     #[serde(default)]
     pub max_flows: u32,
+}
+
+impl Instance {
+    fn is_same_to_graphs(&self, other: &Self) -> bool {
+        let Self { name, id, weight: _, ports, outside, down: _, max_flows: _ } = self;
+        (name, id, ports, outside) == (&other.name, &other.id, &other.ports, &other.outside)
+    }
 }
 
 /// The ports of an instance.

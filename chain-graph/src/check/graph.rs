@@ -1,5 +1,6 @@
 //! One graph: its names resolved, its edges expanded, its shape judged, its content compiled.
 
+use super::Functions;
 use super::matches;
 use super::place::GraphPlace;
 use super::shape::{Hop, Shape};
@@ -13,6 +14,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use xdp_layout::AttachmentId;
 
+/// What the names in a graph stand for.
+#[derive(Clone, Copy)]
+pub(super) struct Names<'a> {
+    pub(super) desired: &'a Desired,
+    /// As the graphs know them, see [`super::Checked`].
+    pub(super) functions: &'a Functions,
+}
+
 /// A version of a graph without violations and everything it names.
 #[derive(Debug)]
 pub(crate) struct Resolved {
@@ -20,20 +29,20 @@ pub(crate) struct Resolved {
     pub(crate) graph: Arc<Graph>,
     /// Client side first.
     pub(crate) attachments: Vec<(Side, Arc<Attachment>)>,
-    /// In the order of the graph's nodes.
+    /// In the order of the graph's nodes. Of their instances' weights and states these may say what was declared earlier.
     pub(crate) functions: Vec<Arc<NetworkFunction>>,
     pub(crate) content: Arc<ViewContent>,
 }
 
 impl Resolved {
     /// Whether resolving `graph` would give the same: it is this graph, and everything it names is the same object.
-    pub(super) fn is_of(&self, desired: &Desired, graph: &Arc<Graph>) -> bool {
+    pub(super) fn is_of(&self, names: Names<'_>, graph: &Arc<Graph>) -> bool {
+        let Names { desired, functions } = names;
         let same_tenant = |tenant: &Arc<Tenant>| Arc::ptr_eq(tenant, &self.tenant);
         let same_attachment = |of: &Arc<Attachment>| {
             desired.attachments.get(&ObjectKey::new(&of.tenant, &of.name)).is_some_and(|now| Arc::ptr_eq(now, of))
         };
-        let same_function =
-            |of: &Arc<NetworkFunction>| desired.functions.get(&of.name).is_some_and(|now| Arc::ptr_eq(now, of));
+        let same_function = |of: &Arc<NetworkFunction>| functions.get(&of.name).is_some_and(|now| Arc::ptr_eq(now, of));
         Arc::ptr_eq(&self.graph, graph)
             && desired.tenants.get(&graph.tenant).is_some_and(same_tenant)
             && self.attachments.iter().all(|(_, attachment)| same_attachment(attachment))
@@ -53,11 +62,12 @@ impl Resolved {
 /// Checks one version of a graph. `None` if it has violations, which are reported. Above [`xdp_layout::Position::MAX`]
 /// nodes the shape is not looked at.
 pub(super) fn resolve(
-    desired: &Desired,
+    names: Names<'_>,
     place: GraphPlace<'_>,
     graph: &Arc<Graph>,
     report: &mut Report,
 ) -> Option<Resolved> {
+    let Names { desired, functions } = names;
     let before = report.0.len();
     let path = place.to_string();
     if graph.key() != *place.key {
@@ -71,7 +81,7 @@ pub(super) fn resolve(
     for (side, names) in [(Side::Client, &graph.client), (Side::Server, &graph.server)] {
         side_attachments(desired, graph, side, names, &path, &mut attachments, report);
     }
-    let functions = node_functions(desired, graph, &path, report);
+    let functions = node_functions(functions, graph, &path, report);
     let hops = edge_rows(graph, &attachments, &path, report);
 
     let too_many = graph.nodes.len() > usize::from(xdp_layout::Position::MAX.get());
@@ -146,7 +156,7 @@ fn side_attachments(
 }
 
 fn node_functions(
-    desired: &Desired,
+    declared: &Functions,
     graph: &Graph,
     path: &str,
     report: &mut Report,
@@ -158,7 +168,7 @@ fn node_functions(
         if !seen.insert(&node.name) {
             report.add(Kind::DuplicateName, format!("{at}.name"), format!("node {} is listed twice", node.name));
         }
-        let function = desired.functions.get(&node.function);
+        let function = declared.get(&node.function);
         match function {
             None => {
                 let message = format!("there is no network function {}", node.function);

@@ -1,6 +1,6 @@
 //! The versions of one graph: resolved each by itself, compared with the stable one.
 
-use super::graph::{Resolved, resolve};
+use super::graph::{Names, Resolved, resolve};
 use super::of_tenant;
 use super::place::{GraphPlace, Version};
 use super::violation::{Report, ViolationKind as Kind};
@@ -46,11 +46,12 @@ impl Eq for ResolvedGraph {}
 /// Checks a graph's versions one by one. `known` is what they were before; what has not changed since is taken from there.
 /// `None` if there is no such graph, or if the stable version or the candidate has violations, which are reported.
 pub(super) fn resolve_graph(
-    desired: &Desired,
+    names: Names<'_>,
     key: &ObjectKey,
     known: Option<&Arc<ResolvedGraph>>,
     report: &mut Report,
 ) -> Option<Arc<ResolvedGraph>> {
+    let desired = names.desired;
     let nothing = Versions::default();
     let versions = desired.versions.get(key).map_or(&nothing, |versions| &**versions);
     let Some(graph) = desired.graphs.get(key) else {
@@ -61,9 +62,9 @@ pub(super) fn resolve_graph(
         return None;
     };
     let fresh = |graph: &Arc<Graph>, version, report: &mut Report| {
-        let same = known.into_iter().flat_map(|known| known.versions()).find(|known| known.is_of(desired, graph));
+        let same = known.into_iter().flat_map(|known| known.versions()).find(|known| known.is_of(names, graph));
         let resolved = same.cloned();
-        resolved.or_else(|| resolve(desired, GraphPlace { key, version }, graph, report).map(Arc::new))
+        resolved.or_else(|| resolve(names, GraphPlace { key, version }, graph, report).map(Arc::new))
     };
     let stable = fresh(graph, Version::Stable, report);
     let candidate = match &versions.candidate {

@@ -27,8 +27,8 @@ use xdp_layout::config::{Config, IdleClass, MAGIC};
 use xdp_layout::event::Sweep;
 use xdp_layout::flow::FlowKey;
 use xdp_layout::plan::ViewKey;
-use xdp_layout::port::Target;
-use xdp_layout::{AttachmentId, Counter, TenantId, ViewId};
+use xdp_layout::port::{Instance, Target};
+use xdp_layout::{AttachmentId, Counter, InstanceId, TenantId, ViewId};
 
 /// MAC address that every front end answers with: hosts and routed functions keep it when a flow moves between nodes.
 /// Locally administered.
@@ -188,6 +188,11 @@ impl Inner {
         &self.installer.placed().attachments
     }
 
+    /// Instances as the last install placed them.
+    pub(crate) fn instances(&self) -> &Map<InstanceId, Instance> {
+        &self.installer.placed().instances
+    }
+
     /// Image in force.
     pub(crate) fn image(&self) -> Option<&Arc<Image>> {
         self.image.as_ref()
@@ -211,9 +216,10 @@ impl Inner {
         xdp_layout::Generation::new(self.installer.generation())
     }
 
-    /// Forgets what a deleted tenant used.
+    /// Forgets what a deleted tenant used and might have.
     pub(crate) fn forget_usage(&mut self, tenant: u32) -> Result<()> {
-        self.installer.maps.usage.delete(&tenant)
+        self.installer.maps.usage.delete(&tenant)?;
+        self.installer.maps.tenants.delete(&tenant)
     }
 
     /// What was counted for a view, if it is watched.
@@ -221,12 +227,12 @@ impl Inner {
         self.installer.watch().read(key)
     }
 
-    /// The tick counter.
     /// See [`PathCache::fit`].
     fn fit_cache(&mut self, records: u64, turned_away: u64) -> Result<()> {
         self.cache.fit(&self.loader, records, turned_away)
     }
 
+    /// The tick counter.
     pub(crate) fn ticks(&self) -> Result<u64> {
         clock::ticks(&self.loader)
     }

@@ -71,8 +71,12 @@ fn find(links: &Links, interface: &str, owner: PortOwner) -> Found {
         let target = Target { flags: target_flags::EXISTS, ..Target::default() };
         return Found { target, pending: pending(PendingReason::Missing) };
     };
-    let bits =
-        [(true, target_flags::EXISTS), (link.is_up, target_flags::UP), (link.leads_elsewhere, target_flags::PEER)];
+    let bits = [
+        (true, target_flags::EXISTS),
+        (link.is_up, target_flags::UP),
+        (link.leads_elsewhere, target_flags::PEER),
+        (link.keeps_mark, target_flags::CLAIM),
+    ];
     let target = Target {
         ifindex: link.index,
         tenant: 0,

@@ -4,15 +4,15 @@
 use crate::agent::{FRONT_END_MAC, Inner, locked};
 use crate::ask::{self, FrameSocket};
 use aya::maps::{MapData, RingBuf};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::AsRawFd;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use xdp_layout::event::Event;
+use xdp_layout::event::{Element, Event, EventKind};
 use xdp_layout::flow::NeighbourKey;
-use xdp_layout::port::Target;
-use xdp_layout::{Addr, AttachmentId};
+use xdp_layout::port::{Instance, Side, Target, instance_traits};
+use xdp_layout::{Addr, AttachmentId, InstanceId, TenantId};
 
 /// A question that was answered is not answered again for this long.
 const REPEAT: Duration = Duration::from_secs(1);
@@ -26,7 +26,7 @@ const BATCH: usize = 256;
 #[derive(Default)]
 struct Answered {
     since: Option<Instant>,
-    questions: HashMap<(u32, u32, u32, Addr), ()>,
+    questions: HashSet<(u32, u32, u32, Addr, Option<[u8; 16]>)>,
     by_tenant: HashMap<u32, usize>,
 }
 
@@ -40,7 +40,9 @@ impl Answered {
         if *used >= TENANT_SHARE {
             return false;
         }
-        let is_new = self.questions.insert((event.kind, event.element, event.value, event.addr), ()).is_none();
+        // A path's MTU is that towards one destination.
+        let destination = (event.kind == EventKind::TooBig as u32).then(|| destination(event));
+        let is_new = self.questions.insert((event.kind, event.element, event.value, event.addr, destination));
         *used += usize::from(is_new);
         is_new
     }
@@ -78,8 +80,22 @@ fn batch(next: impl FnMut() -> Option<Option<Event>>, mut admit: impl FnMut(&Eve
 
 /// The frame that answers an event, tagged, and where it goes.
 fn answer_to(event: &Event, inner: &Inner) -> Option<(Target, Vec<u8>)> {
-    let attachment = AttachmentId::new(u16::try_from(event.element).ok()?)?;
-    let target = *inner.attachments().get(&attachment)?;
+    let (target, vlan, sender) = match Element::from_raw(event.element)? {
+        Element::Attachment(id) => {
+            let target = *inner.attachments().get(&id)?;
+            (target, target.vlan, host_behind(id, event, inner))
+        }
+        Element::Instance(id, side) => {
+            let instance = inner.instances().get(&id)?;
+            (instance.ports[side as usize], tag_at(id, event.tenant, inner), maker(instance, side, event))
+        }
+    };
+    let frame = ask::answer(event, FRONT_END_MAC, sender)?;
+    Some((target, if vlan == 0 { frame } else { tagged(&frame, vlan) }))
+}
+
+/// The MAC address of the host that a datagram came from, if it is known.
+fn host_behind(attachment: AttachmentId, event: &Event, inner: &Inner) -> Option<[u8; 6]> {
     let key = NeighbourKey { addr: event.addr, attachment: attachment.get(), reserved: 0 };
     let known = inner.neighbour(&key).unwrap_or_else(|error| {
         tracing::debug!(%error, "sender of a datagram not looked up");
@@ -87,9 +103,31 @@ fn answer_to(event: &Event, inner: &Inner) -> Option<(Target, Vec<u8>)> {
     });
     let instances = inner.image().into_iter().flat_map(|image| image.functions().values()).flat_map(|f| f.instances());
     let ports = instances.flat_map(|(_, instance)| &instance.ports).map(|port| port.mac.0);
-    let sender = known.map(|neighbour| neighbour.mac).or_else(|| host_mac(event, ports));
-    let frame = ask::answer(event, FRONT_END_MAC, sender)?;
-    Some((target, if target.vlan == 0 { frame } else { tagged(&frame, target.vlan) }))
+    known.map(|neighbour| neighbour.mac).or_else(|| host_mac(event, ports))
+}
+
+/// The MAC address of the function that made a datagram: a routed one's own, else the one that it left in the frame.
+fn maker(instance: &Instance, side: Side, event: &Event) -> Option<[u8; 6]> {
+    if instance.traits & instance_traits::ROUTED != 0 {
+        return Some(instance.macs[side as usize]);
+    }
+    event.frame[6..12].try_into().ok()
+}
+
+/// The tenant's tag at an instance, 0 for none.
+fn tag_at(instance: InstanceId, tenant: u32, inner: &Inner) -> u16 {
+    let tenant = TenantId::new(tenant).and_then(|id| inner.image()?.tenants().get(&id));
+    tenant.and_then(|tenant| tenant.tags().get(&instance)).map_or(0, |tag| tag.get())
+}
+
+/// The bytes of the datagram's destination address.
+fn destination(event: &Event) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    match u16::from_be_bytes([event.frame[12], event.frame[13]]) {
+        0x0800 => bytes[..4].copy_from_slice(&event.frame[30..34]),
+        _ => bytes.copy_from_slice(&event.frame[38..54]),
+    }
+    bytes
 }
 
 /// The frame's source MAC address, if it is a host's: after a routed function it is the function's or ours.
@@ -130,6 +168,22 @@ mod tests {
         let admitted = (0..10_000).filter(|n| flood(&mut answered, *n)).count();
         assert_eq!(admitted, TENANT_SHARE);
         assert!(answered.admit(&event(2, 1), later), "another tenant is not affected");
+    }
+
+    #[test]
+    fn a_sender_is_told_the_limit_of_each_of_its_destinations() {
+        let (mut answered, now) = (Answered::default(), Instant::now());
+        let towards = |kind: EventKind, last| {
+            let mut event = Event { kind: kind as u32, ..event(1, 1) };
+            event.frame[12] = 8;
+            event.frame[33] = last;
+            event
+        };
+        assert!(answered.admit(&towards(EventKind::TooBig, 1), now));
+        assert!(answered.admit(&towards(EventKind::TooBig, 2), now), "another path");
+        assert!(!answered.admit(&towards(EventKind::TooBig, 1), now));
+        assert!(answered.admit(&towards(EventKind::NeighbourWanted, 1), now));
+        assert!(!answered.admit(&towards(EventKind::NeighbourWanted, 2), now), "one host");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::LazyLock;
 
 /// Multicast group of link changes (`RTNLGRP_LINK`).
 const GROUP_LINK: u32 = 1;
@@ -22,6 +23,21 @@ pub(crate) struct Link {
     pub(crate) mac: [u8; 6],
     /// A veth whose peer is in another network namespace.
     pub(crate) leads_elsewhere: bool,
+    /// Frames keep the mark of another host's on the way to the peer: see [`xdp_layout::port::target_flags::CLAIM`].
+    pub(crate) keeps_mark: bool,
+}
+
+/// Whether this kernel is older than the first that clears the mark. One that does not tell its version is taken for older,
+/// which costs a little and is never wrong.
+static KEEPS_MARK: LazyLock<bool> = LazyLock::new(|| {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    version(&release).is_none_or(|version| version < (6, 15))
+});
+
+/// Major and minor number of a kernel release such as `6.12.43+deb13-amd64`.
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
 /// Interfaces by name.
@@ -110,6 +126,7 @@ fn describe(message: &LinkMessage) -> Option<(String, Link)> {
         mtu: 0,
         mac: [0; 6],
         leads_elsewhere: false,
+        keeps_mark: false,
     };
     for attribute in &message.attributes {
         match attribute {
@@ -122,6 +139,7 @@ fn describe(message: &LinkMessage) -> Option<(String, Link)> {
         }
     }
     link.leads_elsewhere = is_veth && leads_elsewhere;
+    link.keeps_mark = link.leads_elsewhere && *KEEPS_MARK;
     Some((name?, link))
 }
 
@@ -184,6 +202,13 @@ mod tests {
                 bytes
             })
             .collect()
+    }
+
+    #[test]
+    fn kernels_are_told_apart_by_their_release() {
+        assert_eq!(version("6.12.43+deb13-amd64\n"), Some((6, 12)));
+        assert_eq!(version("6.15-rc1"), Some((6, 15)));
+        assert_eq!(version("unknown"), None);
     }
 
     #[test]

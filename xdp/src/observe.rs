@@ -1,8 +1,9 @@
 //! Reads of the data path: status, counters, flows, traces.
 
 use crate::agent::{Inner, expire, locked};
-use crate::error::{Result, describe};
+use crate::error::{Error, Result, describe};
 use crate::maps::Gauges;
+use crate::sys;
 use chain_graph::model::Side;
 use chain_graph::{Image, ImageTables, addr_of};
 use state_sync::{
@@ -44,6 +45,9 @@ impl Watcher {
 
     /// Deletes the records and counts of tenants that are gone, so that nobody inherits them with the number.
     pub(crate) fn expel(&self, tenants: &[TenantId]) -> Result<()> {
+        let object = "the records of deleted tenants".to_owned();
+        // A program that found a port of theirs may still be writing a record.
+        sys::grace_period().map_err(|source| Error::Host { operation: "wait for a grace period", object, source })?;
         let mut keys = Vec::new();
         self.gauges.scan(|key, _| {
             if key.tenant().is_some_and(|tenant| tenants.contains(&tenant)) {

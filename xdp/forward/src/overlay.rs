@@ -20,8 +20,6 @@ use xdp_layout::{Addr, DropReason, NodeId};
 
 /// Bytes that encapsulation adds in front of the inner Ethernet header.
 pub const OVERHEAD: usize = 122;
-/// Bytes that it adds to the IP datagram: all of it but the outer Ethernet header, and the inner one.
-pub const MTU_OVERHEAD: u32 = OVERHEAD as u32;
 /// UDP port of VXLAN-GPE (draft-ietf-nvo3-vxlan-gpe section 3).
 pub const PORT: u16 = 4790;
 /// Index of the entry attachment, which lies before the first instance.

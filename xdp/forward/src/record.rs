@@ -10,7 +10,7 @@ use crate::verdict::Step;
 use crate::walk::{Path, Question};
 use crate::wire::{protocol, tcp};
 use xdp_layout::event::EventKind;
-use xdp_layout::flow::{FlowRecord, FlowState, NoteKey, PATH_MAX, record_flags, state_bits};
+use xdp_layout::flow::{FlowRecord, FlowState, NoteKey, record_flags, state_bits};
 use xdp_layout::plan::ViewKey;
 use xdp_layout::port::{PortKind, Side, instance_traits};
 use xdp_layout::{AttachmentId, Counter, DropReason, GraphId, InstanceId, Position, TenantId, ViewId};
@@ -163,12 +163,10 @@ pub(crate) fn create<T: Tables>(tables: &T, scratch: &mut Scratch, claim: Claim)
         position: None,
     };
     let linked = ask(tables, visit, previous, &mut question)?;
-    let walked = walk.run(tables, plan, &visit.key, &question);
+    // Only the stage whose instance is down is picked anew.
+    let walked = walk.run(tables, plan, &visit.key, &question, previous.map(|previous| &previous.path));
     observe(tables, visit, &walk.path, question.view.map_or(0, ViewId::get), walked.is_err());
     walked?;
-    if let Some(previous) = previous {
-        keep_live(tables, previous, &mut walk.path);
-    }
     let path = &walk.path;
     let flags = visit.packet.tcp_flags;
     let is_midstream = visit.key.protocol() == protocol::TCP && flags & tcp::SYN == 0;
@@ -234,22 +232,6 @@ fn repick<T: Tables>(tables: &T, visit: &Visit, previous: &FlowRecord, record: &
         tables.usage_give(visit.tenant, usage_of(previous.state));
     }
     cache::clear(tables, &visit.key);
-}
-
-/// Keeps every instance of the old path that is still up and still of the stage's replica set.
-#[inline(always)]
-fn keep_live<T: Tables>(tables: &T, previous: &FlowRecord, path: &mut Path) {
-    let mut index = 0;
-    while index < PATH_MAX {
-        let (old, new) = (previous.path[index], path.instances[index]);
-        if let (Some(old), Some(new)) = (InstanceId::new(old), InstanceId::new(new))
-            && tables.is_live(old)
-            && tables.replica_set_of(old) == tables.replica_set_of(new)
-        {
-            path.instances[index] = old.get();
-        }
-        index += 1;
-    }
 }
 
 /// Inserts a record within the tenant's budget. If another CPU was first, its record takes the place of ours.
@@ -373,7 +355,7 @@ pub(crate) fn tell_reset<F: Frame, T: Tables>(frame: &F, tables: &T, visit: &Vis
     let notice = Notice {
         kind: EventKind::Reset,
         tenant: visit.tenant,
-        element: visit.port.id,
+        element: visit.port.id as u32,
         value: (tuple.source_port as u32) << 16 | tuple.destination_port as u32,
         addr: tuple.source,
     };

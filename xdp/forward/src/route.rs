@@ -7,7 +7,7 @@ use crate::step::{Scratch, Visit};
 use crate::tables::{Notice, Tables};
 use crate::verdict::{Delivery, Outcome, Step};
 use crate::wire::ETHERNET;
-use xdp_layout::event::EventKind;
+use xdp_layout::event::{EventKind, of_instance};
 use xdp_layout::flow::{FlowRecord, FlowState, NeighbourKey, Note, PATH_MAX, record_flags};
 use xdp_layout::port::{Instance, PortKind, Side, TagKey, Target, instance_traits, target_flags};
 use xdp_layout::{AttachmentId, DropReason, InstanceId};
@@ -303,7 +303,7 @@ fn to_host<F: Frame, T: Tables>(frame: &mut F, tables: &T, visit: &Visit, id: At
         let notice = Notice {
             kind: EventKind::NeighbourWanted,
             tenant: visit.tenant,
-            element: id.get(),
+            element: id.get() as u32,
             value: 0,
             addr: key.addr,
         };
@@ -345,13 +345,20 @@ pub(crate) fn fits<F: Frame>(frame: &F, length: u32, headers: u32, mtu: u16) -> 
     }
 }
 
-/// Has the agent answer with ICMP, towards the attachment the sender is behind.
+/// Has the agent answer with ICMP: the attachment the sender is behind, or the function that made the tuple, which translates
+/// what it gets (RFC 5508 section 4.2).
 #[inline(never)]
 fn tell_too_big<F: Frame, T: Tables>(frame: &F, tables: &T, visit: &Visit, record: &FlowRecord, target: &Target) {
+    let (end, maker, side) = if visit.is_forward(record) {
+        (record.entry, record.path[0], Side::Server)
+    } else {
+        (record.exit, record.path[(record.path_len as usize).wrapping_sub(1) & (PATH_MAX - 1)], Side::Client)
+    };
+    let element = if end != 0 { end as u32 } else { of_instance(maker, side) };
     let notice = Notice {
         kind: EventKind::TooBig,
         tenant: visit.tenant,
-        element: if visit.is_forward(record) { record.entry } else { record.exit },
+        element,
         value: target.mtu as u32,
         addr: visit.packet.tuple.source,
     };

@@ -316,7 +316,8 @@ fn onward<F: Frame, T: Tables>(frame: &mut F, tables: &T, scratch: &mut Scratch)
     scratch.next = match route::next(&scratch.visit.place(), &scratch.record, against(scratch)) {
         Ok(next) => next,
         Err(reason) => {
-            if reason == DropReason::NotInPath {
+            // A flow without a record is pinned to nothing: what a function sends of its own accord violates nothing.
+            if reason == DropReason::NotInPath && scratch.is_known {
                 tables.count(Counter::ConsistencyViolation);
             }
             return Err(reason);

@@ -51,6 +51,8 @@ pub fn expire<T: Tables>(tables: &T, key: &FlowKey, now: u32, sweep: Sweep, view
         return false;
     }
     if sweep == Sweep::Reset && key.protocol() == protocol::TCP {
+        // It stays for the idle limit from now on: of frames that went by the path cache the record knows nothing.
+        let _newer = flow.swap_seen(record.last_seen, now);
         let marked = flow.swap_state(record.state, record.state & !0xff | FlowState::Reset as u32);
         cache::clear(tables, key);
         return marked;
@@ -107,5 +109,19 @@ mod tests {
         assert_eq!(state(), FlowState::Established);
         assert!(expire(&tables, &key, 0, Sweep::Reset, 2));
         assert_eq!(state(), FlowState::Reset);
+    }
+
+    #[test]
+    fn a_flow_to_be_reset_is_remembered_for_the_limit_from_then_on() {
+        let key = FlowKey { tenant_protocol: u32::from(protocol::TCP) << 24 | 7, a_port: 1, ..FlowKey::default() };
+        let config = Config { idle: [30, 350, 120, 10], ..Config::default() };
+        let tables = HostTables { config: Some(config), ..HostTables::default() };
+        // Its frames went by the path cache, so the record has seen none for long.
+        let (state, tag) = (FlowState::Established as u32, tag(&key, 0));
+        let record = FlowRecord { state, view: 1, tag, last_seen: 100, ..FlowRecord::default() };
+        tables.flows.borrow_mut().insert(key.as_bytes().to_vec(), record);
+        assert!(expire(&tables, &key, 400, Sweep::Reset, 1));
+        assert!(!expire(&tables, &key, 409, Sweep::Idle, 0));
+        assert!(expire(&tables, &key, 410, Sweep::Idle, 0));
     }
 }

@@ -117,8 +117,8 @@ pub struct Notice {
     pub kind: EventKind,
     /// The tenant.
     pub tenant: u32,
-    /// The attachment.
-    pub element: u16,
+    /// [`xdp_layout::event::Event::element`].
+    pub element: u32,
     /// Depends on the kind.
     pub value: u32,
     /// The address it is about.

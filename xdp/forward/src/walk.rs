@@ -77,12 +77,13 @@ pub fn recompute<T: PlanTables>(
     question: &Question,
 ) -> Result<Path, DropReason> {
     let mut walk = Walk::default();
-    walk.run(tables, plan, key, question)?;
+    walk.run(tables, plan, key, question, None)?;
     Ok(walk.path)
 }
 
 impl Walk {
-    /// Computes the path of a flow into [`Walk::path`].
+    /// Computes the path of a flow into [`Walk::path`]. A stage whose instance in `kept`, by its place in the path, is up and of the
+    /// stage's replica set keeps it, whatever its weight is by now; 0 for none.
     #[inline(never)]
     pub(crate) fn run<T: PlanTables>(
         &mut self,
@@ -90,8 +91,10 @@ impl Walk {
         plan: ActiveWord,
         key: &FlowKey,
         question: &Question,
+        kept: Option<&[u16; PATH_MAX]>,
     ) -> Step<()> {
         self.path.flags = 0;
+        self.kept = kept.copied().unwrap_or_default();
         let (client, client_port) = question.client(key);
         let (server, server_port) = question.server(key);
         let origin = match (question.origin, question.entry) {
@@ -246,6 +249,7 @@ pub(crate) struct Walk {
     server_port: u16,
     protocol: u8,
     outcome: Step<()>,
+    kept: [u16; PATH_MAX],
     pub(crate) path: Path,
 }
 
@@ -268,6 +272,7 @@ impl Default for Walk {
             server_port: 0,
             protocol: 0,
             outcome: Ok(()),
+            kept: [0; PATH_MAX],
             path: Path::default(),
         }
     }
@@ -333,23 +338,31 @@ impl Walk {
         if self.attempt >= maglev::ATTEMPTS {
             return Err(DropReason::NoLiveInstance);
         }
-        let members = Members { tables, word: tables.table(self.plan, set) };
-        let attempt = self.attempt;
-        self.attempt += 1;
-        let candidate = maglev::candidate(&members, self.hash, set.get() as u32, attempt);
-        let Some(instance) = candidate.and_then(|member| members.instance(member)) else {
-            return Ok(true);
-        };
-        if !tables.is_live(instance) {
-            return Ok(true);
-        }
-        if attempt != 0 {
-            self.path.flags |= record_flags::OVERLAY;
-        }
         let len = self.path.len as usize;
         if len >= PATH_MAX {
             return Err(DropReason::WalkLimit);
         }
+        let attempt = self.attempt;
+        self.attempt += 1;
+        let kept = if attempt == 0 { InstanceId::new(self.kept[len & (PATH_MAX - 1)]) } else { None };
+        let kept = kept.filter(|kept| tables.is_live(*kept) && tables.replica_set_of(*kept) == Some(set));
+        let instance = match kept {
+            Some(kept) => kept,
+            None => {
+                let members = Members { tables, word: tables.table(self.plan, set) };
+                let candidate = maglev::candidate(&members, self.hash, set.get() as u32, attempt);
+                let Some(picked) = candidate.and_then(|member| members.instance(member)) else {
+                    return Ok(true);
+                };
+                if !tables.is_live(picked) {
+                    return Ok(true);
+                }
+                if attempt != 0 {
+                    self.path.flags |= record_flags::OVERLAY;
+                }
+                picked
+            }
+        };
         self.path.instances[len & (PATH_MAX - 1)] = instance.get();
         self.path.len = len as u8 + 1;
         self.set = 0;

@@ -98,6 +98,9 @@ pub mod target_flags {
     pub const PEER: u16 = 4;
     /// Behind another front end.
     pub const REMOTE: u16 = 8;
+    /// With [`PEER`]: the kernel leaves it to the program to mark frames as the host's (before Linux 6.15, "bpf: Scrub packet on
+    /// bpf_redirect_peer"). Those that came with a foreign MAC address are another host's for the stack behind the veth otherwise.
+    pub const CLAIM: u16 = 16;
 }
 
 /// An attachment as a destination. 16 bytes.

@@ -446,7 +446,7 @@ impl Tables for Kernel {
         unsafe {
             (*event).kind = notice.kind as u32;
             (*event).tenant = notice.tenant;
-            (*event).element = notice.element as u32;
+            (*event).element = notice.element;
             (*event).value = notice.value;
             (*event).addr = notice.addr;
             (*event).frame = [0; EVENT_FRAME];

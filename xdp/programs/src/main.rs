@@ -51,7 +51,13 @@ pub fn port(ctx: TcContext) -> i32 {
     match step(&mut frame, &Kernel, PerCpu, Arrival { ifindex, now: now() }) {
         Verdict::Pass => TC_ACT_OK as i32,
         Verdict::Drop(_) => TC_ACT_SHOT as i32,
-        Verdict::Deliver(delivery) => deliver(delivery.ifindex, delivery.flags),
+        Verdict::Deliver(delivery) => {
+            if delivery.flags & target_flags::CLAIM != 0 {
+                // Refused only for marks that no frame arrives with.
+                let _is_claimed = frame.claim();
+            }
+            deliver(delivery.ifindex, delivery.flags)
+        }
         // The kernel fills in the MAC addresses of the underlay's next hop.
         // SAFETY: plain integers and no address.
         Verdict::Transmit { ifindex } => unsafe { bpf_redirect_neigh(ifindex, core::ptr::null_mut(), 0, 0) as i32 },

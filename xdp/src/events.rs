@@ -22,11 +22,14 @@ const TENANT_SHARE: usize = 256;
 /// Events that are read at a time, so that those who ask without end cannot keep the answers from being sent.
 const BATCH: usize = 256;
 
+/// Kind, element, value and address of an event, and where a path's limit is asked for, the path's other end.
+type Question = (u32, u32, u32, Addr, Option<[u8; 16]>);
+
 /// What was answered in the current second.
 #[derive(Default)]
 struct Answered {
     since: Option<Instant>,
-    questions: HashSet<(u32, u32, u32, Addr, Option<[u8; 16]>)>,
+    questions: HashSet<Question>,
     by_tenant: HashMap<u32, usize>,
 }
 

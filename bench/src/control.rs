@@ -20,6 +20,8 @@ const INSTANCES: u32 = 2;
 const LONG_VIEW: u32 = 10;
 /// Resources applied at once: messages stay below what gRPC takes by default.
 const BATCH: usize = 1500;
+/// Between two questions whether the process serves: what a start is longer at most.
+const POLL: Duration = Duration::from_millis(1);
 /// Longest wait for the process to serve and to be programmed.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -145,7 +147,8 @@ impl Product {
                 if began.elapsed() > PATIENCE {
                     bail!("not programmed within {PATIENCE:?}: {}", process.stderr());
                 }
-                tokio::task::yield_now().await;
+                // Who asks without a pause takes a processor from who is starting.
+                tokio::time::sleep(POLL).await;
             }
         });
         self.process = Some(process);

@@ -4,7 +4,7 @@ use crate::args::{DevArgs, LogFormat};
 use crate::dataplane;
 use crate::fail::{Failure, USAGE};
 use api::metrics::Metrics;
-use state_sync::{ControlOptions, ControlPlane, Store};
+use state_sync::{ControlOptions, ControlPlane, Store, StoreError};
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -23,8 +23,13 @@ pub(crate) async fn run(args: DevArgs) -> Result<(), Failure> {
     if let Some(warning) = kept_capacity(status.flow_capacity, args.flow_capacity.into()) {
         tracing::warn!("{warning}");
     }
-    let (store, state) =
-        Store::open(&path, status.flow_capacity, None).map_err(|error| Failure::new(error.to_string()))?;
+    let (store, state) = Store::open(&path, status.flow_capacity, None).map_err(|error| {
+        let advice = match error {
+            StoreError::Refused { .. } => table_advice(status.flow_capacity, &args.bpffs),
+            _ => String::new(),
+        };
+        Failure::new(format!("{error}{advice}"))
+    })?;
     let listener = api::Listener::bind(&args.listen).await.map_err(|error| Failure::new(error.to_string()))?;
     let metrics_listener = match args.metrics_listen {
         None => None,
@@ -45,10 +50,14 @@ pub(crate) async fn run(args: DevArgs) -> Result<(), Failure> {
         return Err(Failure::new("signals cannot be received"));
     };
     tracing::info!(listen = %args.listen, state = %path.display(), "serving");
+    let mut programmed = control.programmed();
     let shutdown = async move {
+        let ended = async { while programmed.changed().await.is_ok() {} };
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
+            // Nobody carries out writes any more: whoever supervises this process is to start it anew.
+            () = ended => tracing::error!("the control plane has ended by itself"),
         }
         tracing::info!("shutting down; the data path goes on");
     };
@@ -57,10 +66,21 @@ pub(crate) async fn run(args: DevArgs) -> Result<(), Failure> {
         task.abort();
         drop(task.await);
     }
-    if tokio::task::spawn_blocking(move || writer.join()).await.is_err() {
-        tracing::error!("the control plane did not stop cleanly");
+    let joined = tokio::task::spawn_blocking(move || writer.join()).await;
+    served.map_err(|error| Failure::new(error.to_string()))?;
+    match joined {
+        Ok(Ok(())) => Ok(()),
+        _ => Err(Failure::new("the control plane panicked; what it had acknowledged is stored")),
     }
-    served.map_err(|error| Failure::new(error.to_string()))
+}
+
+/// What to do if the stored budgets may not fit the connection table.
+fn table_advice(capacity: u64, bpffs: &std::path::Path) -> String {
+    format!(
+        "; the connection table holds {capacity} records and keeps its size while it is pinned: where budgets need more, remove {} and \
+         start with a larger --flow-capacity",
+        bpffs.display()
+    )
 }
 
 /// What to tell the operator when the connection table holds another number of records than asked for.

@@ -13,7 +13,7 @@ use prometheus::{
     TextEncoder,
 };
 use state_sync::{ControlPlane, Observer};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::net::TcpListener;
 use xdp_layout::{Counter, DropReason};
 
@@ -35,6 +35,8 @@ const TIERS: [(Counter, &str); 5] = [
 /// All metrics of a process.
 pub struct Metrics {
     registry: Registry,
+    /// Held while the data path's metrics are set to what it says, from nothing: two readers would add up.
+    reading: Mutex<()>,
     /// `switchyard_api_requests_total{method,code}`.
     pub requests: IntCounterVec,
     /// `switchyard_api_program_seconds`: from a write's arrival until the data path was given it.
@@ -66,7 +68,7 @@ impl Metrics {
         registry.register(Box::new(build))?;
         registry.register(Box::new(RolloutCollector::new(control.clone())?))?;
         registry.register(Box::new(DataPathCollector::new(control)?))?;
-        Ok(Self { registry, requests, program_seconds })
+        Ok(Self { registry, reading: Mutex::default(), requests, program_seconds })
     }
 
     /// Everything in the text format. Blocks while counters are read.
@@ -74,8 +76,12 @@ impl Metrics {
     /// # Errors
     /// The values cannot be encoded.
     pub fn text(&self) -> Result<Vec<u8>, prometheus::Error> {
+        let families = {
+            let _alone = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+            self.registry.gather()
+        };
         let mut text = Vec::new();
-        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        TextEncoder::new().encode(&families, &mut text)?;
         Ok(text)
     }
 }

@@ -342,6 +342,22 @@ async fn what_the_data_path_says_is_shown_with_names() {
 }
 
 #[tokio::test]
+async fn who_scrapes_beside_another_reads_the_same() {
+    let server = Server::start("scrapes").await;
+    let wanted = "switchyard_drops_total{reason=\"no_match\"} 7";
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..50 {
+                    let text = String::from_utf8(server.metrics.text().expect("metrics")).expect("text");
+                    assert!(text.lines().any(|found| found == wanted), "{wanted} is not in\n{text}");
+                }
+            });
+        }
+    });
+}
+
+#[tokio::test]
 async fn health_and_reflection_answer() {
     use tonic_health::pb::health_client::HealthClient;
     use tonic_reflection::pb::v1::ServerReflectionRequest;

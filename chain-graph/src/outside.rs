@@ -18,7 +18,8 @@ impl<O> Claim<O> {
     }
 }
 
-/// Calls `found(earlier, later)` for every pair that has an address and port in common. Sorts the claims.
+/// Calls `found(earlier, later)` for every claim that has an address and port in common with an earlier one, and the first such one: of
+/// many equal claims, all pairs would be more than anybody reads, or memory holds. Sorts the claims.
 pub(crate) fn overlaps<'a, O: Copy + Ord>(
     claims: &'a mut [Claim<O>],
     mut found: impl FnMut(&'a Claim<O>, &'a Claim<O>),
@@ -30,10 +31,8 @@ pub(crate) fn overlaps<'a, O: Copy + Ord>(
         while around.last().is_some_and(|outer| !outer.prefix.covers(claim.prefix)) {
             around.pop();
         }
-        for outer in &around {
-            if outer.ports.overlaps(claim.ports) {
-                found(outer, claim);
-            }
+        if let Some(outer) = around.iter().find(|outer| outer.ports.overlaps(claim.ports)) {
+            found(outer, claim);
         }
         around.push(claim);
     }

@@ -174,3 +174,36 @@ fn budgets_are_guarantees() {
     let violation = check_capacity(&desired, 2199).unwrap_err();
     assert_eq!((violation.path.as_str(), violation.kind), ("tenants[\"blue\"].budget", OverCapacity));
 }
+
+/// Requests of some hundred kilobytes whose lists multiply: what they stand for would fill the memory, or take minutes to compare.
+#[test]
+fn lists_that_multiply_are_refused_before_they_are_made() {
+    let many = 20_000u32;
+    let prefixes = |first: u32| -> Vec<ipnet::IpNet> {
+        let net = |n: u32| ipnet::Ipv4Net::new((first + n).into(), 32).expect("a host").into();
+        (0..many).map(net).collect()
+    };
+    let mut desired = base();
+    let both = EdgeMatch {
+        client_prefixes: prefixes(0x0a00_0000),
+        server_prefixes: prefixes(0x0b00_0000),
+        ..EdgeMatch::default()
+    };
+    graph_mut(&mut desired, "acme/web").edges.insert(0, edge_if("client -> server", both));
+    let violations = check(&desired).expect_err("too many comparisons");
+    assert_eq!(violations.len(), 1, "{violations:?}");
+    assert_eq!(violations[0].kind, WalkTooLong);
+    assert!(violations[0].message.contains(&(u64::from(many) * u64::from(many)).to_string()), "{violations:?}");
+
+    let mut desired = base();
+    let edges = (1..=u16::MAX).map(|port| edge_if("client -> server", tcp(port, port)));
+    graph_mut(&mut desired, "acme/web").edges.splice(0..0, edges);
+    assert!(found(&desired).iter().all(|(_, kind)| *kind == WalkTooLong));
+
+    let mut desired = base();
+    let blocks = vec![outside("192.0.2.200/32", None); many as usize];
+    instances(function_mut(&mut desired, "nat"), "v1").next().expect("an instance").outside = blocks;
+    let kinds: Vec<_> = found(&desired).into_iter().map(|(_, kind)| kind).collect();
+    let overlaps = kinds.iter().filter(|kind| **kind == OutsideOverlap).count();
+    assert_eq!(overlaps, many as usize - 1, "each is reported once");
+}

@@ -344,8 +344,18 @@ fn prunable<'a>(old: &DesiredState, put: impl Iterator<Item = &'a ResourcePath>)
             ResourcePath::Instance { .. } => {}
         }
     }
+    // An owner of something that is listed is not pruned, listed itself or not.
+    let mut kept: BTreeSet<ResourcePath> = BTreeSet::new();
+    for path in &put {
+        let mut next = path.parent();
+        while let Some(owner) = next {
+            next = owner.parent();
+            kept.insert(owner);
+        }
+    }
     old.paths_after(None)
-        .filter(|path| !put.contains(path) && path.parent().is_some_and(|parent| owners.contains(&parent)))
+        .filter(|path| !put.contains(path) && !kept.contains(path))
+        .filter(|path| path.parent().is_some_and(|parent| owners.contains(&parent)))
         .cloned()
         .collect()
 }

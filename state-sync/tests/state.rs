@@ -134,6 +134,20 @@ fn pruning_stays_within_what_is_listed() {
 }
 
 #[test]
+fn pruning_spares_the_owner_of_what_is_listed() {
+    let state = after(&empty(), [puts(vec![function("fw"), replica_set("fw", "v1"), replica_set("fw", "v2")])]);
+    // The document of v1 was forgotten, that of its instance was not.
+    let mut command = puts(vec![function("fw"), instance("fw", "v1", "a", 1)]);
+    command.prune = true;
+    let applied = state.apply(&command, NOW).expect("accepted");
+    let instance = path("networkFunctions/fw/replicaSets/v1/instances/a");
+    assert!(applied.state.get(&instance).is_some());
+    assert!(applied.state.get(&path("networkFunctions/fw/replicaSets/v1")).is_some());
+    assert!(applied.state.get(&path("networkFunctions/fw/replicaSets/v2")).is_none());
+    assert!(applied.changes.iter().all(|change| change.after.is_some() || change.action == Action::Deleted));
+}
+
+#[test]
 fn a_repeated_request_is_answered_and_not_carried_out() {
     let mut command = Command::one(Operation::Put { resource: tenant("acme"), when: Precondition::Absent });
     command.request_id = "r-1".to_owned();

@@ -75,16 +75,9 @@ pub(super) fn expand(
     };
     let clients = choices(matches.client_prefixes.iter().map(|&net| net.into()), Cidr::ALL);
     let servers = choices(matches.server_prefixes.iter().map(|&net| net.into()), Cidr::ALL);
-    let mut ends: Vec<(Cidr, Cidr)> = Vec::new();
-    for &client in &clients {
-        ends.extend(
-            servers
-                .iter()
-                .filter(|&&server| same_family(client, server, matches.protocol))
-                .map(|&server| (client, server)),
-        );
-    }
-    if ends.is_empty() {
+    // Counted before they are made: lists of some thousand prefixes would fill the memory.
+    let pairs = pairs(&clients, &servers, matches.protocol);
+    if pairs == 0 {
         let message = "no flow has such addresses: client, server and protocol are not of one IP version".to_owned();
         report.add(Kind::Contradiction, path.to_owned(), message);
         return None;
@@ -93,13 +86,18 @@ pub(super) fn expand(
     let server_ports = choices(matches.server_ports.iter().copied(), PortRange::ALL);
     let entries = choices(client_attachments.iter().map(|id| id.get()), 0);
     let exits = choices(server_attachments.iter().map(|id| id.get()), 0);
-    let count = [&protocols.len(), &ends.len(), &client_ports.len(), &server_ports.len(), &entries.len(), &exits.len()]
+    let count = [&protocols.len(), &pairs, &client_ports.len(), &server_ports.len(), &entries.len(), &exits.len()]
         .into_iter()
         .fold(1usize, |count, factor| count.saturating_mul(*factor));
     if count > WALK_MAX as usize {
         let message = format!("the match stands for {count} comparisons, a path may need at most {WALK_MAX}");
         report.add(Kind::WalkTooLong, path.to_owned(), message);
         return None;
+    }
+    let mut ends: Vec<(Cidr, Cidr)> = Vec::with_capacity(pairs);
+    for &client in &clients {
+        let servers = servers.iter().filter(|&&server| same_family(client, server, matches.protocol));
+        ends.extend(servers.map(|&server| (client, server)));
     }
     let mut edges = Vec::with_capacity(count);
     for &protocol in &protocols {
@@ -116,16 +114,39 @@ pub(super) fn expand(
     Some(edges)
 }
 
+/// Families that addresses of a prefix may have, in bits: 1 for IPv4, 2 for IPv6.
+fn families(cidr: Cidr) -> usize {
+    match cidr {
+        Cidr::ALL => 3,
+        cidr if cidr.is_v4() => 1,
+        _ => 2,
+    }
+}
+
+/// Families that flows of a protocol may have.
+fn families_of(protocol: Option<Protocol>) -> usize {
+    match protocol {
+        Some(Protocol::ICMP) => 1,
+        Some(Protocol::ICMPV6) => 2,
+        _ => 3,
+    }
+}
+
 /// Whether a flow between two such addresses with that protocol is possible.
 fn same_family(client: Cidr, server: Cidr, protocol: Option<Protocol>) -> bool {
-    let families = |cidr: Cidr| if cidr == Cidr::ALL { (true, true) } else { (cidr.is_v4(), !cidr.is_v4()) };
-    let of_protocol = match protocol {
-        Some(Protocol::ICMP) => (true, false),
-        Some(Protocol::ICMPV6) => (false, true),
-        _ => (true, true),
+    families(client) & families(server) & families_of(protocol) != 0
+}
+
+/// Pairs of a client's and a server's prefix between which a flow with that protocol is possible.
+fn pairs(clients: &[Cidr], servers: &[Cidr], protocol: Option<Protocol>) -> usize {
+    let tally = |cidrs: &[Cidr]| {
+        let mut tally = [0usize; 4];
+        cidrs.iter().for_each(|cidr| tally[families(*cidr) & families_of(protocol)] += 1);
+        tally
     };
-    let (client, server) = (families(client), families(server));
-    (client.0 && server.0 && of_protocol.0) || (client.1 && server.1 && of_protocol.1)
+    let (clients, servers) = (tally(clients), tally(servers));
+    let common = (0..4).flat_map(|one| (0..4).map(move |other| (one, other))).filter(|(one, other)| one & other != 0);
+    common.map(|(one, other)| clients[one].saturating_mul(servers[other])).fold(0, usize::saturating_add)
 }
 
 fn check_ports(matches: &EdgeMatch, path: &str, report: &mut Report) {

@@ -176,7 +176,10 @@ impl Shape<'_> {
     }
 
     fn report_shadowed(&self, report: &mut Report) {
-        for row in &self.rows {
+        // One with more conditions than a walk may compare is refused for that; each would be compared with each.
+        let is_walkable =
+            |row: &&Vec<Hop>| row.iter().map(|hop| hop.conditions.len()).sum::<usize>() <= WALK_MAX as usize;
+        for row in self.rows.iter().filter(is_walkable) {
             for (index, hop) in row.iter().enumerate().filter(|(_, hop)| !hop.conditions.is_empty()) {
                 if is_shadowed(&hop.conditions, row[..index].iter().flat_map(|earlier| &earlier.conditions)) {
                     let message = "every flow that it matches takes an earlier edge from the same place".to_owned();

@@ -143,11 +143,11 @@ async fn status(mut client: Client, graph: String, follow: FollowArgs) -> Result
 async fn watch(mut client: Client, graph: String, output: OutputArgs) -> Result<ExitCode, Failure> {
     let request = v1::WatchRolloutRequest { graph, follow: false };
     let mut changes = client.watch_rollout(request).await.map_err(plain)?.into_inner();
-    let goes_on = |status| plain(status).hint("the rollout goes on by itself; ask again for its status.");
+    let goes_on = |status| plain(status).hint(GOES_ON);
     if output.output == Format::Table && !output.no_headers {
         say!("{}", line(&HEADERS.map(str::to_owned)))?;
     }
-    let mut outcome = v1::RolloutOutcome::Unspecified;
+    let mut last = v1::Rollout::default();
     while let Some(rollout) = changes.message().await.map_err(goes_on)? {
         match output.output {
             Format::Table => say!("{}", line(&row(&rollout)))?,
@@ -155,16 +155,24 @@ async fn watch(mut client: Client, graph: String, output: OutputArgs) -> Result<
             Format::Json => say!("{}", value(&rollout))?,
             Format::Yaml => put!("---\n{}", yaml(&value(&rollout))?)?,
         }
-        outcome = rollout.outcome();
+        last = rollout;
     }
-    Ok(code(outcome))
+    match code(last.phase(), last.outcome()) {
+        Some(code) => Ok(code),
+        None => Err(Failure::new("the server ended before it told what came of the rollout").hint(GOES_ON)),
+    }
 }
 
-/// A rollout that did not come to its target is an error.
-fn code(outcome: v1::RolloutOutcome) -> ExitCode {
+/// What to do where nothing more is heard of a rollout.
+const GOES_ON: &str = "the rollout goes on by itself; ask again for its status.";
+
+/// A rollout that did not come to its target is an error; that there is none is not. `None` if what came of it is not known.
+fn code(phase: v1::RolloutPhase, outcome: v1::RolloutOutcome) -> Option<ExitCode> {
     match outcome {
-        v1::RolloutOutcome::Success | v1::RolloutOutcome::Unspecified => ExitCode::SUCCESS,
-        v1::RolloutOutcome::Failed | v1::RolloutOutcome::Superseded => ExitCode::from(ERROR),
+        v1::RolloutOutcome::Success => Some(ExitCode::SUCCESS),
+        v1::RolloutOutcome::Failed | v1::RolloutOutcome::Superseded => Some(ExitCode::from(ERROR)),
+        v1::RolloutOutcome::Unspecified if phase == v1::RolloutPhase::Idle => Some(ExitCode::SUCCESS),
+        v1::RolloutOutcome::Unspecified => None,
     }
 }
 
@@ -174,8 +182,8 @@ mod tests {
     use crate::document::Source;
     use crate::fail::ERROR;
     use api::v1;
-    use api::v1::RolloutOutcome;
     use api::v1::resource::Resource as Union;
+    use api::v1::{RolloutOutcome, RolloutPhase};
     use std::process::ExitCode;
 
     fn source() -> Source {
@@ -201,6 +209,11 @@ mod tests {
     #[test]
     fn only_success_is_success() {
         let all = [RolloutOutcome::Success, RolloutOutcome::Failed, RolloutOutcome::Superseded];
-        assert_eq!(all.map(code), [ExitCode::SUCCESS, ExitCode::from(ERROR), ExitCode::from(ERROR)]);
+        let codes = all.map(|outcome| code(RolloutPhase::Completed, outcome));
+        assert_eq!(codes, [ExitCode::SUCCESS, ExitCode::from(ERROR), ExitCode::from(ERROR)].map(Some));
+        assert_eq!(code(RolloutPhase::Idle, RolloutOutcome::Unspecified), Some(ExitCode::SUCCESS));
+        for phase in [RolloutPhase::Progressing, RolloutPhase::Unspecified] {
+            assert_eq!(code(phase, RolloutOutcome::Unspecified), None, "nobody knows");
+        }
     }
 }

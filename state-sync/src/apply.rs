@@ -345,14 +345,8 @@ fn prunable<'a>(old: &DesiredState, put: impl Iterator<Item = &'a ResourcePath>)
         }
     }
     // An owner of something that is listed is not pruned, listed itself or not.
-    let mut kept: BTreeSet<ResourcePath> = BTreeSet::new();
-    for path in &put {
-        let mut next = path.parent();
-        while let Some(owner) = next {
-            next = owner.parent();
-            kept.insert(owner);
-        }
-    }
+    let owners_of = |path: &&ResourcePath| std::iter::successors(path.parent(), ResourcePath::parent);
+    let kept: BTreeSet<ResourcePath> = put.iter().flat_map(owners_of).collect();
     old.paths_after(None)
         .filter(|path| !put.contains(path) && !kept.contains(path))
         .filter(|path| path.parent().is_some_and(|parent| owners.contains(&parent)))

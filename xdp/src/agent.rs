@@ -217,7 +217,7 @@ impl Inner {
     }
 
     /// Forgets what a deleted tenant used and might have.
-    pub(crate) fn forget_usage(&mut self, tenant: u32) -> Result<()> {
+    pub(crate) fn forget_tenant(&mut self, tenant: u32) -> Result<()> {
         self.installer.maps.usage.delete(&tenant)?;
         self.installer.maps.tenants.delete(&tenant)
     }

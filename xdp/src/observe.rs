@@ -56,7 +56,7 @@ impl Watcher {
         })?;
         expire(&self.inner, &keys, Sweep::Delete, None)?;
         for tenant in tenants {
-            locked(&self.inner).forget_usage(tenant.get())?;
+            locked(&self.inner).forget_tenant(tenant.get())?;
             self.gauges.forget_drops(tenant.get())?;
         }
         Ok(())
